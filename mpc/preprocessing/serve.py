@@ -1,0 +1,151 @@
+"""The dealer's side: expand everybody's summands, compute the product, send the correction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc.errors import PeerError
+from mpc.field import F61, F127, GF
+from mpc.preprocessing.requests import (
+    LEAVE,
+    REQUEST_LIMIT,
+    BitsRequest,
+    ProductRequest,
+    Recipe,
+    Request,
+    SignsRequest,
+    Term,
+    answer_chunks,
+    parse_request,
+)
+from mpc.waves import angles_to_waves
+from mpc.words import W64, bit_planes, signs, unpack_bits
+
+if TYPE_CHECKING:
+    from mpc.field import Field, FieldArray
+    from mpc.prg import RandomStream
+    from mpc.transport import Transport
+
+# opens party `rank`'s stream of a label at a position
+OpenDealt = Callable[[int, str, int], "RandomStream"]
+
+
+class Dealer:
+    """Answers the requests of one session.
+
+    Parameters
+    ----------
+    size : int
+        Number of parties.
+    open_stream : callable
+        ``open_stream(rank, label, position)``: the stream under the seed that we share with a party.
+    """
+
+    def __init__(self, size: int, open_stream: OpenDealt) -> None:
+        self._size = size
+        self._open = open_stream
+        self._pads_spent: dict[str, int] = {}
+
+    def answer(self, request: Request) -> tuple[Field, FieldArray]:
+        """Return the correction that the last party needs.
+
+        Raises
+        ------
+        ValueError
+            If the request makes no sense, or asks for a pad that was used before.
+        """
+        if isinstance(request, ProductRequest):
+            field, a = self._total(request.a)
+            other_field, b = self._total(request.b)
+            if field is not other_field:
+                raise ValueError("masks of two fields")
+            dealt = field.mul(a, b) if request.operation == "multiply" else field.matmul(a, b)
+        elif isinstance(request, BitsRequest):
+            source, mask = self._total(request.mask)
+            field, dealt = W64, bit_planes(source, mask.reshape(-1), request.count)
+        elif isinstance(request, SignsRequest):
+            _, words = self._total(request.mask)
+            field = field_named(request.field)
+            dealt = signs(field, unpack_bits(words.reshape(-1), request.count))
+        else:
+            field, mask = self._total(request.mask)
+            dealt = angles_to_waves(
+                field, field.residue(mask, request.period), request.period, request.harmonics, request.scale
+            )
+        return field, self._padded(field, dealt, request.path, request.pad_at)
+
+    def _total(self, recipe: Recipe) -> tuple[Field, FieldArray]:
+        """Sum all parties' summands of a mask, each shifted for itself."""
+        total: FieldArray | None = None
+        field = field_named(recipe.terms[0].base.field)
+        for term in recipe.terms:
+            if term.base.field != field.name:
+                raise ValueError("a mask over two fields")
+            for rank in range(self._size):
+                summand = self._summand(rank, field, term)
+                total = summand if total is None else field.add(total, summand)
+        if total is None:
+            raise ValueError("a mask of nothing")
+        return field, total
+
+    def _summand(self, rank: int, field: Field, term: Term) -> FieldArray:
+        base = term.base
+        stream = self._open(rank, f"mask|{base.path}", base.position)
+        if base.bits:
+            summand = stream.bounded(field, base.bits, base.shape)
+        else:
+            summand = stream.elements(field, base.shape)
+        for structure in term.structures:
+            summand = structure.apply(field, summand)
+        return summand if term.factor == 1 else field.scale_int(summand, term.factor)
+
+    def _padded(self, field: Field, dealt: FieldArray, path: str, pad_at: int) -> FieldArray:
+        # A pad hides the product from the last party; it is used for one product only.
+        if pad_at < self._pads_spent.get(path, 0):
+            raise ValueError("a pad was asked for twice")
+        self._pads_spent[path] = pad_at + dealt.size * field.element_bytes
+        for rank in range(self._size - 1):
+            pad = self._open(rank, f"pad|{path}", pad_at).elements(field, dealt.shape)
+            dealt = field.sub(dealt, pad)
+        return dealt
+
+
+def field_named(name: str) -> Field:
+    """Return the field of a name; ``ValueError`` if there is none."""
+    for field in (F61, F127, W64):
+        if name == field.name:
+            return field
+    if name.startswith("GF(") and name.endswith(")") and name[3:-1].isdecimal() and len(name) < 16:
+        return GF(int(name[3:-1]))
+    raise ValueError("no such field")
+
+
+async def serve(transport: Transport, dealer: Dealer) -> None:
+    """Answer the last party's requests until all parties have left.
+
+    Raises
+    ------
+    PeerError
+        The last party went away, was late, or asked for something that no program asks for.
+    """
+    size = transport.size
+    last = size - 1
+    number = 0
+    while True:
+        step = f"request {number}"
+        data = await transport.receive_upto(last, step, REQUEST_LIMIT)
+        if data == LEAVE:
+            break
+        try:
+            field, correction = dealer.answer(parse_request(data))
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            raise PeerError(f"party {last} sent an invalid request at step {step!r}", rank=last, step=step) from error
+        flat = np.ascontiguousarray(correction).reshape(-1)
+        for k, part in enumerate(answer_chunks(flat.size, field)):
+            await transport.send(last, f"correction {number}.{k}", field.to_bytes(flat[part]))
+        number += 1
+    for rank in range(last):
+        await transport.receive(rank, "leave", len(LEAVE))

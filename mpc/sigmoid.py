@@ -1,0 +1,133 @@
+"""The logistic function on shares, in one opening: a Fourier series under a mask."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc._copying import copy_into
+from mpc.arithmetic import bounded_mask, open_masked
+from mpc.errors import RangeError
+from mpc.masks import Structure
+from mpc.share import Share
+from mpc.waves import WAVE_SCALE, unit_powers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mpc.party import Party
+
+ANGLE_SCALE = 20  # fraction bits of the argument that angles are computed from
+# Below an error of 2e-5 waves and coefficients take more bits: 48 and 24 in place of 40 and 20.
+_COARSE_ERROR = 2e-5
+LEAST_ERROR = 1e-6
+_BLOCK = 4096  # entries evaluated at a time, so that memory stays flat
+LARGEST_LIMIT = 900.0
+
+
+async def sigmoid(
+    party: Party, x: Share, *, limit: float = 22.0, error: float = 1e-4, allow_beyond: bool = False
+) -> Share:
+    """Evaluate ``1 / (1 + exp(-x))`` on a shared array.
+
+    Parameters
+    ----------
+    party : Party
+    x : Share
+        Any scale; its public bound must be at most ``limit`` (see :meth:`mpc.share.Share.bounded_by`).
+    limit : float
+        Range of the argument in which the result is right, at most 900. The material for one entry
+        grows with it: 32 elements at 22, 72 at 60.
+    error : float
+        Largest error for ``|x| <= limit``, from 1e-6 up.
+    allow_beyond : bool
+        Take arguments whose public bound is above the limit. Where the value itself is above it, too,
+        the result is some number between 0 and 1: the caller must check the range by other means.
+
+    Returns
+    -------
+    Share
+        Scale 60 (72 for errors below 2e-5), between ``-error`` and ``1 + error``.
+
+    Raises
+    ------
+    RangeError
+        Before anything is sent: the bound on x is above the limit, or x leaves no room for its mask.
+
+    Notes
+    -----
+    A series of odd harmonics of period ``2 (limit + 10)``. Opens ``x - r`` once, where r is 40 bits
+    longer than x (statistical, 2^-40 an entry); the rest is a public linear combination of shared
+    sines and cosines of r. Semi-honest. Sources: Zheng, Zhang, Wang, "Securely and efficiently
+    computing activation functions by Fourier series" (idea); :mod:`mpc.waves` for the material.
+    Cost: 1 round (2 above 96 KiB, n >= 3); ``|x|`` elements opened; ``|x|`` waves of the
+    preprocessing.
+    """
+    if not 0 < limit <= LARGEST_LIMIT:
+        raise ValueError(f"limit is positive and at most {LARGEST_LIMIT:g}")
+    if not LEAST_ERROR <= error < 0.1:
+        raise ValueError(f"error goes from {LEAST_ERROR:g} to 0.1")
+    if x.bound > limit and not allow_beyond:
+        raise RangeError(
+            f"sigmoid: the argument is bounded by {x.bound:.3g}, above the limit of {limit:g}: "
+            "state a tighter bound with bounded_by(), or widen limit"
+        )
+    field = x.field
+    half_period, coefficients = series(limit, error)
+    harmonics = tuple(range(1, 2 * len(coefficients), 2))
+    period = 2 * half_period << ANGLE_SCALE
+    wave_scale, factor_scale = (WAVE_SCALE, WAVE_SCALE // 2) if error >= _COARSE_ERROR else (48, 24)
+    if x.scale < ANGLE_SCALE:
+        x = x.lifted(ANGLE_SCALE)
+    shift = Structure("shift", (x.scale - ANGLE_SCALE,))
+
+    # 1. The mask, brought to the scale of angles, and its waves.
+    mask = await bounded_mask(party, x, "sigmoid")
+    angle_mask = mask.after(shift) if x.scale > ANGLE_SCALE else mask
+    answer = await party.preprocessing.waves(
+        party, angle_mask, period=period, harmonics=harmonics, scale=wave_scale
+    )
+
+    # 2. Open c = x - r: it hides x, because r is 40 bits longer.
+    (offset,) = await open_masked(party, "sigmoid", [x], [mask])
+    residues = field.residue(shift.apply(field, offset), period).reshape(-1)
+
+    # 3. sin(k w (c + r)) = sin(k w c) cos(k w r) + cos(k w c) sin(k w r): linear in what is shared.
+    waves = (await answer).reshape(-1, 2 * len(harmonics))
+    values = field.zeros(residues.shape)
+    for start in range(0, residues.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        powers = unit_powers(residues[part], period, harmonics)
+        factors = np.concatenate([powers.imag * coefficients, powers.real * coefficients], axis=-1)
+        integers = np.rint(np.ldexp(factors, factor_scale)).astype(np.int64)
+        copy_into(values[part], field.dot_int(waves[part], integers))
+    odd_part = Share(
+        field,
+        values.reshape(x.shape),
+        wave_scale + factor_scale,
+        math.ceil((0.5 + error) * 2 ** (wave_scale + factor_scale)),
+        leads=party.rank == 0,
+    )
+    return odd_part + 0.5
+
+
+@lru_cache(maxsize=16)
+def series(limit: float, error: float) -> tuple[int, NDArray[np.float64]]:
+    """Return half the period (an integer) and the coefficients of the odd harmonics.
+
+    The function ``sum_m (-1)^m tanh((x - m h) / 2) / 2`` of half period h follows ``sigmoid - 1/2`` up to
+    ``exp(-(h - |x|))``, stays within (-1/2, 1/2) everywhere, and has the coefficients ``(2 pi / h) /
+    sinh(k pi^2 / h)`` for odd k. Six tenths of the error go to the neighbours, the rest to the terms left out.
+    """
+    half_period = math.ceil(limit + math.log(1 / (0.6 * error)))
+    count = 1
+    while _coefficient(2 * count + 1, half_period) / -math.expm1(-2 * math.pi**2 / half_period) > 0.35 * error:
+        count += 1
+    return half_period, np.array([_coefficient(k, half_period) for k in range(1, 2 * count, 2)])
+
+
+def _coefficient(k: int, half_period: int) -> float:
+    return 2 * math.pi / half_period / math.sinh(k * math.pi**2 / half_period)
