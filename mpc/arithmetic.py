@@ -100,20 +100,22 @@ async def products(party: Party, name: str, jobs: Sequence[tuple[Share, Share, O
     pending = []
     for x, y, operation in jobs:
         a, b = (s.masked.mask if s.masked is not None else masks[id(s)] for s in (x, y))
-        pending.append((a, b, await preprocessing.product(party, a, b, operation)))
+        pending.append((a.summand, b.summand, await preprocessing.product(party, a, b, operation)))
+    summands = [masks[id(s)].summand for s in fresh]
+    masks.clear()  # what the products were made from is not needed any more
 
     # 3. Open d = x - a: uniform, whatever x is.
-    offsets = await open_masked(party, name, fresh, [masks[id(s)] for s in fresh])
+    offsets = await open_masked(party, name, fresh, summands)
     public = {id(s): offset for s, offset in zip(fresh, offsets, strict=True)}
 
     # 4. xy = (d + a)(e + b), term by term on our summands.
     results = []
     cost = party.cost_of(name)
-    for (x, y, operation), (a, b, answer), magnitude in zip(jobs, pending, magnitudes, strict=True):
+    for (x, y, operation), (a_i, b_i, answer), magnitude in zip(jobs, pending, magnitudes, strict=True):
         d, e = (s.masked.offset if s.masked is not None else public[id(s)] for s in (x, y))
-        c = await answer
+        c_i = await answer
         combine = _combine_entries if operation == "multiply" else _combine_matrices
-        values = combine(x.field, d, e, a.summand, b.summand, c, party.rank == 0)
+        values = combine(x.field, d, e, a_i, b_i, c_i, party.rank == 0)
         inner = x.shape[-1] if operation == "matmul" else 1
         cost.triples += values.size * inner
         results.append(Share(x.field, values, x.scale + y.scale, magnitude, leads=party.rank == 0))
@@ -173,21 +175,21 @@ async def mask(party: Party, x: Share) -> Share:
     if x.masked is not None:
         return x
     fresh = await party.preprocessing.uniform(party, x.field, x.shape)
-    (offset,) = await open_masked(party, "mask", [x], [fresh])
+    (offset,) = await open_masked(party, "mask", [x], [fresh.summand])
     return Share(x.field, None, x.scale, x.magnitude, leads=party.rank == 0, masked=Masked(offset, fresh))
 
 
 async def open_masked(
-    party: Party, name: str, shares: Sequence[Share], masks: Sequence[Mask]
+    party: Party, name: str, shares: Sequence[Share], masks: Sequence[FieldArray]
 ) -> list[FieldArray]:
-    """Open ``x - mask`` for several shares of one or more fields."""
+    """Open ``x - mask`` for several shares of one or more fields, given our summands of fresh masks."""
     offsets: list[FieldArray | None] = [None] * len(shares)
     for field in dict.fromkeys(share.field for share in shares):
         which = [k for k, share in enumerate(shares) if share.field is field]
         # The mask's summands are uniform given their sum, so these differences are, too.
         flat = np.empty(sum(shares[k].size for k in which), field.dtype)
         for k, part in zip(which, unpack(flat, [shares[k].shape for k in which]), strict=True):
-            field.sub(shares[k].values, masks[k].summand, out=part)
+            field.sub(shares[k].values, masks[k], out=part)
         opened = await open_flat(party, name, field, flat)
         for k, offset in zip(which, unpack(opened, [shares[k].shape for k in which]), strict=True):
             offsets[k] = offset
@@ -233,7 +235,7 @@ async def truncate_all(party: Party, shares: Sequence[Share], to: int | None = N
     to = FRACTION_BITS if to is None else to
     going = [x for x in shares if x.scale > to]
     masks = [await bounded_mask(party, x, f"truncate to scale {to}") for x in going]
-    offsets = await open_masked(party, "truncate", going, masks)
+    offsets = await open_masked(party, "truncate", going, [r.summand for r in masks])
     truncated = []
     for x, r, offset in zip(going, masks, offsets, strict=True):
         shift = Structure("shift", (x.scale - to,))
@@ -257,7 +259,7 @@ async def bounded_mask(party: Party, x: Share, operation: str) -> Mask:
         room = (x.field.half // (pieces + 1)).bit_length() - STATISTICAL_SECURITY_BITS - 3
         raise RangeError(
             f"{operation}: a value of {x.magnitude.bit_length()} bits (bounded by {x.bound:.3g} at scale {x.scale}) "
-            f"leaves no room for a mask {STATISTICAL_SECURITY_BITS} bits longer in {x.field}, where {max(room, 0)} bits fit: "
-            "declare a tighter bound, or truncate earlier"
+            f"leaves no room for a mask {STATISTICAL_SECURITY_BITS} bits longer in {x.field}, where {max(room, 0)} bits "
+            "fit: declare a tighter bound, or truncate earlier"
         )
     return await party.preprocessing.bounded(party, x.field, x.shape, bits)

@@ -68,7 +68,7 @@ async def is_negative(party: Party, z: Share) -> Share:
     bits = z.magnitude.bit_length()
     mask = await bounded_mask(scope, flat, "comparison")
     asked = await scope.preprocessing.bits(scope, mask, bits + 1)
-    (offset,) = await open_masked(scope, "mask", [flat], [mask])
+    (offset,) = await open_masked(scope, "mask", [flat], [mask.summand])
     reach = mask.pieces << mask_bits(flat.magnitude)
     public = field.add(offset, field.encode((1 << bits) + (1 << bits + 1) + reach))
 
@@ -143,7 +143,7 @@ async def bits_to_field(party: Party, words: Share, field: Field, count: int) ->
     """
     mask = await party.preprocessing.uniform(party, W64, words.shape)
     answer = await party.preprocessing.signs(party, mask, field, count)
-    (opened,) = await open_masked(party, "convert", [words], [mask])
+    (opened,) = await open_masked(party, "convert", [words], [mask.summand])
     flips = 1 - 2 * unpack_bits(opened, count).astype("int64")
     sign = Share(field, field.scale_int(await answer, flips), 0, 1, leads=party.rank == 0)
     halves = field.mul((1 - sign).values, field.encode(field.half + 1 - field.modulus))

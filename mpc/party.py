@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mpc.share import Public
     from mpc.transport import Buffer, Transport
 
+_LABEL = re.compile(r"[A-Za-z0-9 _-]{1,60}")
+_NUMBER = re.compile(r"\.[0-9]+")
 OpenStream = Callable[[str, str], "RandomStream"]
 
 
@@ -89,9 +92,13 @@ class Party:
     # ---- names ----------------------------------------------------------------------------------
 
     def at(self, label: str) -> Party:
-        """Return our seat in a sub-scope; a label that is used again gets a number."""
-        if not label.isascii() or not label or len(label) > 60:
-            raise ValueError("a scope label is 1 to 60 ASCII characters")
+        """Return our seat in a sub-scope; a label that is used again gets a number.
+
+        No two seats have the same path, so no two draw from the same streams.
+        """
+        if not _LABEL.fullmatch(label):
+            # A dot or a slash could spell the path of another scope: its masks would be used twice.
+            raise ValueError("a scope label is 1 to 60 letters, digits, spaces, hyphens or underscores")
         uses = self._children[label] = self._children.get(label, 0) + 1
         name = label if uses == 1 else f"{label}.{uses}"
         path = f"{self.path}/{name}" if self.path else name
@@ -127,10 +134,11 @@ class Party:
         return f"{self.path}/{name}#{self._steps}"
 
     def cost_of(self, name: str) -> StepCost:
-        """Return the counters of one kind of step in this scope."""
+        """Return the counters of one kind of step, which scopes of the same labels share."""
         cost = self._messages.get(name)
         if cost is None:
-            cost = self._messages[name] = self.costs.step(f"{self.path}/{name}" if self.path else name)
+            path = f"{self.path}/{name}" if self.path else name
+            cost = self._messages[name] = self.costs.step(_NUMBER.sub("", path))
         return cost
 
     @property

@@ -127,12 +127,13 @@ async def join(transport: Transport, *, preprocessing: str, make_source: MakeSou
 def _difference(terms: bytes, other: int, rank: int, preprocessing: str) -> str:
     try:
         version, theirs, size = json.loads(terms)
-        said = f"version {int(version)}, preprocessing {theirs if theirs in PREPROCESSINGS else 'unknown'}, {int(size)} parties"
+        known = theirs if theirs in PREPROCESSINGS else "unknown"
+        said = f"version {int(version)}, preprocessing {known}, {int(size)} parties"
     except (ValueError, TypeError, RecursionError):
         said = "something unreadable"
     return (
-        f"party {other} joins with {said}; party {rank} with version {PROTOCOL_VERSION}, preprocessing {preprocessing}: "
-        "all must run the same study"
+        f"party {other} joins with {said}; party {rank} with version {PROTOCOL_VERSION}, preprocessing "
+        f"{preprocessing}: all must run the same study"
     )
 
 

@@ -24,7 +24,7 @@ ANGLE_SCALE = 20  # fraction bits of the argument that angles are computed from
 # Below an error of 2e-5 waves and coefficients take more bits: 48 and 24 in place of 40 and 20.
 _COARSE_ERROR = 2e-5
 LEAST_ERROR = 1e-6
-_BLOCK = 4096  # entries evaluated at a time, so that memory stays flat
+_BLOCK = 2048  # entries evaluated at a time, so that memory stays flat
 LARGEST_LIMIT = 900.0
 
 
@@ -92,17 +92,18 @@ async def sigmoid(
     )
 
     # 2. Open c = x - r: it hides x, because r is 40 bits longer.
-    (offset,) = await open_masked(party, "sigmoid", [x], [mask])
+    (offset,) = await open_masked(party, "sigmoid", [x], [mask.summand])
     residues = field.residue(shift.apply(field, offset), period).reshape(-1)
 
     # 3. sin(k w (c + r)) = sin(k w c) cos(k w r) + cos(k w c) sin(k w r): linear in what is shared.
     waves = (await answer).reshape(-1, 2 * len(harmonics))
     values = field.zeros(residues.shape)
+    scaled = np.ldexp(coefficients, factor_scale)[:, np.newaxis]
     for start in range(0, residues.size, _BLOCK):
         part = slice(start, start + _BLOCK)
         powers = unit_powers(residues[part], period, harmonics)
-        factors = np.concatenate([powers.imag * coefficients, powers.real * coefficients], axis=-1)
-        integers = np.rint(np.ldexp(factors, factor_scale)).astype(np.int64)
+        factors = np.concatenate([powers.imag * scaled, powers.real * scaled], axis=0)
+        integers = np.rint(factors, out=factors).T.astype(np.int64, order="C")
         copy_into(values[part], field.dot_int(waves[part], integers))
     odd_part = Share(
         field,

@@ -27,33 +27,43 @@ if TYPE_CHECKING:
 WAVE_SCALE = 40  # fraction bits of dealt waves
 
 
-def unit_powers(residues: NDArray[np.int64], period: int, harmonics: tuple[int, ...]) -> NDArray[np.complex128]:
-    """Return ``exp(2 pi i h residue / period)`` for every harmonic, along a new last axis."""
-    powers = np.empty((*residues.shape, len(harmonics)), np.complex128)
+def unit_powers(
+    residues: NDArray[np.int64], period: int, harmonics: tuple[int, ...]
+) -> NDArray[np.complex128]:
+    """Return ``exp(2 pi i h residue / period)`` for every harmonic, along a new first axis."""
+    powers = np.empty((len(harmonics), *residues.shape), np.complex128)
     if not harmonics:
         return powers
 
     def power(h: int) -> NDArray[np.complex128]:
-        angle = (2 * np.pi / period) * (residues * h % period)
+        angle = np.asarray((2 * np.pi / period) * (residues * h % period))
         unit = np.empty(residues.shape, np.complex128)
         unit.real, unit.imag = np.cos(angle), np.sin(angle)
         return unit
 
     # Multiplying on loses less than 1 unit in the last place a step: 2^-40 would take 4,000 steps.
     steps = np.diff(harmonics)
-    powers[..., 0] = power(harmonics[0])
+    powers[0] = power(harmonics[0])
     step = power(int(steps[0])) if steps.size and (steps == steps[0]).all() else None
     for j in range(1, len(harmonics)):
-        powers[..., j] = power(harmonics[j]) if step is None else powers[..., j - 1] * step
+        if step is None:
+            powers[j] = power(harmonics[j])
+        else:
+            np.multiply(powers[j - 1], step, out=powers[j, ...])
     return powers
+
+
+def _encoded(field: Field, powers: NDArray[np.complex128], scale: int) -> FieldArray:
+    """Encode the cosines, then the sines, along a last axis of twice the number of harmonics."""
+    both = np.concatenate([powers.real, powers.imag], axis=0)
+    return field.encode_fixed(np.moveaxis(both, 0, -1), scale)
 
 
 def angles_to_waves(
     field: Field, residues: NDArray[np.int64], period: int, harmonics: tuple[int, ...], scale: int
 ) -> FieldArray:
-    """Encode the cosines, then the sines, along a last axis of twice the number of harmonics."""
-    powers = unit_powers(residues, period, harmonics)
-    return field.encode_fixed(np.concatenate([powers.real, powers.imag], axis=-1), scale)
+    """Encode the waves of known residues; see :meth:`mpc.preprocessing.Preprocessing.waves`."""
+    return _encoded(field, unit_powers(residues, period, harmonics), scale)
 
 
 async def prss_waves(
@@ -97,10 +107,6 @@ async def prss_waves(
     if threshold == 1:
         return await _two_factors(scope, field, own, shape, scale)
     return await _many_factors(scope, field, own, shape, scale, threshold + 1)
-
-
-def _encoded(field: Field, unit: NDArray[np.complex128], scale: int) -> FieldArray:
-    return field.encode_fixed(np.concatenate([unit.real, unit.imag], axis=-1), scale)
 
 
 async def _two_factors(
