@@ -32,6 +32,8 @@ from mpc._primes import is_prime
 LIMB_BITS = 26
 MAX_PRIME = 2**24
 MAX_PRIMES = 15
+# The residues of y are the one large allocation (25 MB at most), all others are small beside it: then malloc keeps
+# the memory from call to call. With equal tiles every call faults its pages in anew, at a fifth of the time.
 TILE_ROWS, TILE_INNER, TILE_COLUMNS = 64, 512, 512
 
 

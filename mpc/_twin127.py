@@ -45,7 +45,9 @@ def canonical(lo: FieldArray, hi: FieldArray, out: FieldArray | None = None) -> 
 
 
 def words(x: Any) -> tuple[FieldArray, FieldArray]:
-    x = np.asarray(x, dtype=DTYPE)
+    x = np.asarray(x)
+    if x.dtype != DTYPE:
+        raise TypeError(f"elements of F127 are {DTYPE}, not {x.dtype}")
     return x["lo"], x["hi"]
 
 

@@ -123,7 +123,7 @@ class Field:
         """Sum over all axes, one axis or several."""
         if axis is None:
             return np.asarray(self._kernels.sum(x.reshape(-1)))
-        if isinstance(axis, int):
+        if not isinstance(axis, tuple):
             return np.asarray(self._kernels.sum(x if axis == -1 and x.ndim else np.moveaxis(x, axis, -1)))
         kept = x.ndim - len(axis)
         moved = np.moveaxis(x, axis, range(kept, x.ndim))
@@ -134,7 +134,7 @@ class Field:
         """Matrix product with the shapes of ``numpy.matmul``: vectors, matrices, stacks of matrices."""
         return np.asarray(self._kernels.matmul(x, y))
 
-    def scale_int(self, x: FieldArray, k: int | npt.NDArray[np.integer[Any]]) -> FieldArray:
+    def scale_int(self, x: FieldArray, k: int | np.integer[Any] | npt.NDArray[np.integer[Any]]) -> FieldArray:
         """Multiply by public integers: an int64 array, or one Python integer of any size."""
         if isinstance(k, int) and not -(2**63) <= k < 2**63:
             return np.asarray(self._kernels.mul(x, self._kernels.from_objects(np.array(k % self.modulus, object))))
@@ -146,7 +146,7 @@ class Field:
 
     # ---- numbers into elements -------------------------------------------------------------------------------------
 
-    def encode(self, values: int | Sequence[Any] | npt.NDArray[Any]) -> FieldArray:
+    def encode(self, values: int | np.integer[Any] | Sequence[Any] | npt.NDArray[Any]) -> FieldArray:
         """Encode signed integers.
 
         Parameters
@@ -336,7 +336,7 @@ def _power(bound: int) -> str:
     return str(bound) if bound < 2**20 else f"2^{bound.bit_length()}"
 
 
-def _int64(k: int | npt.NDArray[np.integer[Any]]) -> Int64Array:
+def _int64(k: int | np.integer[Any] | npt.NDArray[np.integer[Any]]) -> Int64Array:
     array: npt.NDArray[Any] = np.asarray(k)
     if array.dtype is _INT64:
         return array
