@@ -1,8 +1,8 @@
 """The errors of the toolkit.
 
-Every class here holds by contract no data: messages speak of parties, steps, shapes, counts and
-public bounds. That is why their text, unlike the text of any other exception, may be told to peers
-and written to logs.
+No class here ever holds a value of the data: messages speak of parties, steps, shapes, counts and
+public bounds. That is why their text, unlike the text of any other exception, may be written to logs.
+What peers are told is :func:`for_peers`.
 """
 
 
@@ -15,7 +15,10 @@ class RangeError(SottovoceError, ValueError):
 
 
 class DataError(SottovoceError, ValueError):
-    """Our own input cannot be shared as it is: out of bounds, NaN, infinite, wrong shape."""
+    """Our own input cannot be shared as it is: out of bounds, NaN, infinite, wrong shape.
+
+    The text counts entries by column. It is for the data's owner; peers learn the type alone.
+    """
 
 
 class AgreementError(SottovoceError, ValueError):
@@ -38,3 +41,9 @@ class PeerError(SottovoceError, RuntimeError):
         self.rank = rank
         self.step = step
 
+
+def for_peers(error: BaseException) -> str:
+    """Return what peers may read of an error beside its type: nothing, unless it is free of data."""
+    if isinstance(error, DataError) or not isinstance(error, SottovoceError):
+        return ""
+    return str(error)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import PeerError, SottovoceError
+from mpc.errors import PeerError, for_peers
 from mpc.prg import Prg, new_seed
 from mpc.transport import Buffer, check_size
 
@@ -162,8 +162,8 @@ async def run_together(
             party = await join(transport, preprocessing=preprocessing)
             outcome = await program(party, inputs[rank])
             await party.leave()
-        except Exception as error:
-            await transport.abort(type(error).__name__, str(error) if isinstance(error, SottovoceError) else "")
+        except Exception as error:  # noqa: BLE001 - whatever ended the program is its outcome
+            await transport.abort(type(error).__name__, for_peers(error))
             return error, party
         await transport.close()
         return outcome, party

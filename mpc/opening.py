@@ -51,7 +51,8 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
     PeerError
         A peer is late, gone, or sent something malformed.
     RangeError
-        An opened value is beyond its declared bound: a promise that was made to
+        Before anything is sent, if a share has more fraction bits than the field. Afterwards, if an
+        opened value is beyond its declared bound: a promise that was made to
         :meth:`mpc.share.Share.bounded_by` does not hold. All who learn the value see this error.
 
     Notes
@@ -66,6 +67,9 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
     recipients = None if to is None else sorted(set(to))
     if recipients is not None and not all(0 <= rank < party.size for rank in recipients):
         raise ValueError(f"ranks go from 0 to {party.size - 1}")
+    for share in shares:
+        if share.scale >= share.field.bits:
+            raise RangeError(f"open_: {share.scale} fraction bits are too many for {share.field}: truncate first")
     opened: list[Any] = [None] * len(shares)
     for field in dict.fromkeys(share.field for share in shares):
         which = [k for k, share in enumerate(shares) if share.field is field]
@@ -86,7 +90,7 @@ def _decode(share: Share, values: FieldArray) -> NDArray[Any]:
     field = share.field
     integers_or_floats = field.decode_fixed(values, share.scale) if share.scale else field.decode(values)
     allowed: Any = share.bound * (1 + 2**-50) if share.scale else share.magnitude
-    if values.size and np.max(np.abs(integers_or_floats)) > allowed:
+    if values.size and not -allowed <= np.min(integers_or_floats) <= np.max(integers_or_floats) <= allowed:
         raise RangeError(
             f"an opened value is beyond its declared bound of {share.bound:.6g}: "
             "a bound promised with bounded_by() does not hold"
@@ -126,12 +130,9 @@ async def open_flat(party: Party, name: str, field: Field, summands: FieldArray)
     cost.rounds += 1 if small or party.size == 2 else 2
     if party.rehearsing:
         return field.zeros(summands.shape)
-    if small:
-        opened = await _broadcast(party, step, cost, field, summands)
-    elif party.size == 2:
-        opened = await _exchange_chunks(party, step, cost, field, summands)
-    else:
-        opened = await _reduce_and_gather(party, step, cost, field, summands)
+    how = _broadcast if small else _exchange_chunks if party.size == 2 else _reduce_and_gather
+    with party.alone(name):
+        opened = await how(party, step, cost, field, summands)
     cost.seconds += party.clock() - started
     return opened
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"[A-Za-z0-9 _-]{1,60}")
 _NUMBER = re.compile(r"\.[0-9]+")
+_LONGEST_PATH = 150  # a step adds a name and numbers, and has 200 bytes in a frame
 OpenStream = Callable[[str, str], "RandomStream"]
 
 
@@ -50,6 +52,7 @@ class Party:
     """
 
     __slots__ = (
+        "_busy",
         "_children",
         "_messages",
         "_open_stream",
@@ -87,6 +90,7 @@ class Party:
         self._children: dict[str, int] = {}
         self._steps = 0
         self._messages: dict[str, StepCost] = {}
+        self._busy = ""
         self.rehearsing = False
 
     # ---- names ----------------------------------------------------------------------------------
@@ -102,6 +106,8 @@ class Party:
         uses = self._children[label] = self._children.get(label, 0) + 1
         name = label if uses == 1 else f"{label}.{uses}"
         path = f"{self.path}/{name}" if self.path else name
+        if len(path) > _LONGEST_PATH:
+            raise ValueError(f"scopes are nested too deeply: a path has at most {_LONGEST_PATH} characters")
         seat = self._seat(path, self.costs)
         seat.rehearsing = self.rehearsing
         return seat
@@ -140,6 +146,29 @@ class Party:
             path = f"{self.path}/{name}" if self.path else name
             cost = self._messages[name] = self.costs.step(_NUMBER.sub("", path))
         return cost
+
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold this scope while something is opened in it.
+
+        Two protocols at once in one scope would draw their masks in an order that depends on what
+        arrives first, and differs between parties.
+
+        Raises
+        ------
+        RuntimeError
+            If something else is being opened in this scope.
+        """
+        if self._busy:
+            raise RuntimeError(
+                f"{name!r} begins while {self._busy!r} is under way in the same scope: "
+                'protocols that run side by side each need their own, party.at("label")'
+            )
+        self._busy = name
+        try:
+            yield
+        finally:
+            self._busy = ""
 
     @property
     def others(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ ANGLE_SCALE = 20  # fraction bits of the argument that angles are computed from
 # Below an error of 2e-5 waves and coefficients take more bits: 48 and 24 in place of 40 and 20.
 _COARSE_ERROR = 2e-5
 LEAST_ERROR = 1e-6
+_PI = Decimal("3.141592653589793238462643383279502884197169")
 _BLOCK = 2048  # entries evaluated at a time, so that memory stays flat
 LARGEST_LIMIT = 900.0
 
@@ -101,8 +103,8 @@ async def sigmoid(
     scaled = np.ldexp(coefficients, factor_scale)[:, np.newaxis]
     for start in range(0, residues.size, _BLOCK):
         part = slice(start, start + _BLOCK)
-        powers = unit_powers(residues[part], period, harmonics)
-        factors = np.concatenate([powers.imag * scaled, powers.real * scaled], axis=0)
+        cos, sin = unit_powers(residues[part], period, harmonics)
+        factors = np.concatenate([sin * scaled, cos * scaled], axis=0)
         integers = np.rint(factors, out=factors).T.astype(np.int64, order="C")
         copy_into(values[part], field.dot_int(waves[part], integers))
     odd_part = Share(
@@ -121,14 +123,19 @@ def series(limit: float, error: float) -> tuple[int, NDArray[np.float64]]:
 
     The function ``sum_m (-1)^m tanh((x - m h) / 2) / 2`` of half period h follows ``sigmoid - 1/2`` up to
     ``exp(-(h - |x|))``, stays within (-1/2, 1/2) everywhere, and has the coefficients ``(2 pi / h) /
-    sinh(k pi^2 / h)`` for odd k. Six tenths of the error go to the neighbours, the rest to the terms left out.
+    sinh(k pi^2 / h)`` for odd k. Six tenths of the error go to the neighbours, the rest to the terms
+    left out. Decimal arithmetic gives the same numbers on every machine; see :mod:`mpc.waves` for why
+    they must be the same.
     """
-    half_period = math.ceil(limit + math.log(1 / (0.6 * error)))
-    count = 1
-    while _coefficient(2 * count + 1, half_period) / -math.expm1(-2 * math.pi**2 / half_period) > 0.35 * error:
-        count += 1
-    return half_period, np.array([_coefficient(k, half_period) for k in range(1, 2 * count, 2)])
+    with localcontext(Context(prec=40)):
+        allowed = Decimal(error)
+        half_period = int((Decimal(limit) - (Decimal("0.6") * allowed).ln()).to_integral_value(ROUND_CEILING))
+        exponent = _PI * _PI / half_period
 
+        def coefficient(k: int) -> Decimal:
+            return 4 * _PI / half_period / ((k * exponent).exp() - (-k * exponent).exp())
 
-def _coefficient(k: int, half_period: int) -> float:
-    return 2 * math.pi / half_period / math.sinh(k * math.pi**2 / half_period)
+        count = 1
+        while coefficient(2 * count + 1) / (1 - (-2 * exponent).exp()) > Decimal("0.35") * allowed:
+            count += 1
+        return half_period, np.array([float(coefficient(k)) for k in range(1, 2 * count, 2)])

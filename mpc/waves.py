@@ -8,6 +8,7 @@ party, because the mask is a sum of pieces and ``exp(i w (r + s)) = exp(i w r) e
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,36 +28,71 @@ if TYPE_CHECKING:
 WAVE_SCALE = 40  # fraction bits of dealt waves
 
 
-def unit_powers(
-    residues: NDArray[np.int64], period: int, harmonics: tuple[int, ...]
-) -> NDArray[np.complex128]:
-    """Return ``exp(2 pi i h residue / period)`` for every harmonic, along a new first axis."""
-    powers = np.empty((len(harmonics), *residues.shape), np.complex128)
+# Taylor coefficients of sin and cos, highest first, for arguments up to pi/8: errors below 2^-56.
+_SIN = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(7, -1, -1))
+_COS = tuple((-1) ** k / math.factorial(2 * k) for k in range(8, -1, -1))
+_QUARTER_PI = 0.7853981633974483
+_ROOT_HALF = 0.7071067811865476
+_OCTANT_COS = np.array([1, _ROOT_HALF, 0, -_ROOT_HALF, -1, -_ROOT_HALF, 0, _ROOT_HALF])
+_OCTANT_SIN = np.array([0, _ROOT_HALF, 1, _ROOT_HALF, 0, -_ROOT_HALF, -1, -_ROOT_HALF])
+
+Waves = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+
+
+def unit_powers(residues: NDArray[np.int64], period: int, harmonics: tuple[int, ...]) -> Waves:
+    """Return cosine and sine of ``2 pi h residue / period`` for every harmonic, along a new first axis.
+
+    The same bits on every machine: these numbers multiply summands that are random field elements, so
+    a difference in the last place between two parties would make the result a random element. Library
+    sines, complex products and fused multiply-adds differ between processors; single additions,
+    multiplications and divisions of IEEE 754 do not, and numpy does one of them at a time.
+    """
+    count = len(harmonics)
+    cos, sin = np.empty((count, *residues.shape)), np.empty((count, *residues.shape))
     if not harmonics:
-        return powers
-
-    def power(h: int) -> NDArray[np.complex128]:
-        angle = np.asarray((2 * np.pi / period) * (residues * h % period))
-        unit = np.empty(residues.shape, np.complex128)
-        unit.real, unit.imag = np.cos(angle), np.sin(angle)
-        return unit
-
-    # Multiplying on loses less than 1 unit in the last place a step: 2^-40 would take 4,000 steps.
+        return cos, sin
+    cos[0], sin[0] = first = _unit(residues, period, harmonics[0])
     steps = np.diff(harmonics)
-    powers[0] = power(harmonics[0])
-    step = power(int(steps[0])) if steps.size and (steps == steps[0]).all() else None
-    for j in range(1, len(harmonics)):
-        if step is None:
-            powers[j] = power(harmonics[j])
-        else:
-            np.multiply(powers[j - 1], step, out=powers[j, ...])
-    return powers
+    if steps.size and (steps != steps[0]).any():
+        for j in range(1, count):
+            cos[j], sin[j] = _unit(residues, period, harmonics[j])
+    elif steps.size:
+        # Evenly spaced: turn all that is there by a power of the step, twice as many each time. Each of
+        # the log2(count) turns adds about 1 unit in the last place.
+        turn = _turned(first, first) if steps[0] == 2 * harmonics[0] else _unit(residues, period, int(steps[0]))
+        done = 1
+        while done < count:
+            more = min(done, count - done)
+            new = slice(done, done + more)
+            cos[new], sin[new] = _turned((cos[:more], sin[:more]), turn)
+            turn = _turned(turn, turn)
+            done += more
+    return cos, sin
 
 
-def _encoded(field: Field, powers: NDArray[np.complex128], scale: int) -> FieldArray:
+def _turned(x: Waves, y: Waves) -> Waves:
+    """Multiply unit complex numbers, part by part."""
+    return x[0] * y[0] - x[1] * y[1], x[1] * y[0] + x[0] * y[1]
+
+
+def _unit(residues: NDArray[np.int64], period: int, h: int) -> Waves:
+    """Return cosine and sine of one multiple: the nearest multiple of pi/4, and a polynomial for the rest."""
+    eighths = np.asarray(residues * h % period) * 8
+    octants = (2 * eighths + period) // (2 * period)
+    rest = (eighths - octants * period) / period * _QUARTER_PI
+    square = rest * rest
+    sin, cos = np.full(rest.shape, _SIN[0]), np.full(rest.shape, _COS[0])
+    for coefficient in _SIN[1:]:
+        sin = sin * square + coefficient
+    for coefficient in _COS[1:]:
+        cos = cos * square + coefficient
+    sin = sin * rest
+    return _turned((cos, sin), (_OCTANT_COS[octants % 8], _OCTANT_SIN[octants % 8]))
+
+
+def _encoded(field: Field, waves: Waves, scale: int) -> FieldArray:
     """Encode the cosines, then the sines, along a last axis of twice the number of harmonics."""
-    both = np.concatenate([powers.real, powers.imag], axis=0)
-    return field.encode_fixed(np.moveaxis(both, 0, -1), scale)
+    return field.encode_fixed(np.moveaxis(np.concatenate(waves, axis=0), 0, -1), scale)
 
 
 def angles_to_waves(
@@ -110,7 +146,7 @@ async def prss_waves(
 
 
 async def _two_factors(
-    party: Party, field: Field, own: dict[int, NDArray[np.complex128]], shape: tuple[int, ...], scale: int
+    party: Party, field: Field, own: dict[int, Waves], shape: tuple[int, ...], scale: int
 ) -> FieldArray:
     width = shape[-1]
     both = (*shape[:-1], 2 * width)
@@ -130,7 +166,7 @@ async def _two_factors(
 async def _many_factors(
     party: Party,
     field: Field,
-    own: dict[int, NDArray[np.complex128]],
+    own: dict[int, Waves],
     shape: tuple[int, ...],
     scale: int,
     count: int,
