@@ -1,0 +1,32 @@
+"""Every test of the network runs on both event loops: asyncio's own and uvloop."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from tests.parties.consortium import Run
+
+LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Like asyncio.run, on the loop of this turn."""
+
+    def run_on_it(work: Awaitable[Any]) -> Any:
+        factory = None
+        if request.param == "uvloop":
+            import uvloop
+
+            factory = uvloop.new_event_loop
+
+        async def main() -> Any:
+            return await work
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(main())
+
+    return run_on_it
