@@ -1,0 +1,21 @@
+"""What analysts ask for, on the data of several parties: sums, means, variances, regression.
+
+Every function is a coroutine that all parties call with the same parameters and their own data; each
+returns the agreed result at every party.
+"""
+
+from protocols.logistic import SharedModel, logistic_regression
+from protocols.predict import predict_proba
+from protocols.results import ConvergenceWarning, LogisticResult
+from protocols.sums import secure_mean, secure_sum, secure_variance
+
+__all__ = [
+    "ConvergenceWarning",
+    "LogisticResult",
+    "SharedModel",
+    "logistic_regression",
+    "predict_proba",
+    "secure_mean",
+    "secure_sum",
+    "secure_variance",
+]

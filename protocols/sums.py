@@ -1,0 +1,286 @@
+"""Sums, means and variances over the data of all parties."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpc import F127, DataError, Party, Share, concatenate, less_than, multiply, open_, truncate
+from protocols.agreement import agree
+from protocols.roots import SCALE, evaluate, inverse_series, normalise
+from protocols.rows import Bound, column_bounds, numbers, within
+
+# Floats without an agreed bound: up to 2^40 (10^12), exact to 2^-40.
+_DEFAULT_EXPONENT = 40
+# Fraction bits of a sum, counted from the bound: a float64 of the bound's size keeps all its bits.
+_SUM_SCALE = 80
+_VARIANCE_SCALE = 76
+# With a secret count: at most this many rows, in bits.
+_COUNT_BITS = 32
+
+
+async def secure_sum(party: Party, values: Any, *, bound: Bound = None) -> NDArray[Any]:
+    """Add up what the parties hold.
+
+    Parameters
+    ----------
+    party : Party
+    values : array_like
+        A number or a vector: the parties' vectors are added entry by entry. Of shape (rows, columns):
+        the sum of each column over the rows of all parties, who may hold different numbers of rows,
+        also none.
+    bound : float or (columns,) array_like, optional
+        Public bound on the absolute value of every entry, agreed in the study. By default integers may
+        be of any size whose sum the field holds (125 bits), floats up to 2^40 (10^12).
+
+    Returns
+    -------
+    numpy.ndarray
+        Integers give the exact sum (int64, or Python integers beyond); floats give float64, off by at
+        most the rounding of our own row sums and ``n 2^-80`` of the bound.
+
+    Raises
+    ------
+    DataError
+        Before anything is sent: our data is NaN, infinite, beyond the bound or no numbers. The message
+        names party, columns and counts, never values.
+    AgreementError
+        The parties disagree on shape, kind of number or bound.
+
+    Notes
+    -----
+    All parties learn the sums and nothing else; the number of rows of a party stays with it. Semi-honest,
+    all others may collude. Rows are summed where they are, so the cost does not depend on them.
+    Cost: 3 rounds; ``|sum|`` elements opened; no preprocessing.
+    """
+    array, bounds = _own(party, values, bound)
+    total = _local_sum(array) if array.ndim > 1 else array
+    await agree(party, "secure_sum", _terms(array, bounds, bound, shape=total.shape))
+    shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
+    opened = await open_(party, shared)
+    return np.asarray(opened if exponents is None else np.ldexp(opened, exponents))
+
+
+async def secure_mean(party: Party, values: Any, *, bound: Bound = None, count: str = "total") -> Any:
+    """Average over the rows of all parties.
+
+    Parameters
+    ----------
+    party : Party
+    values : array_like
+        Shape (rows, columns), or (rows,) for one column; numbers of rows may differ, also be 0.
+    bound : float or (columns,) array_like, optional
+        See :func:`secure_sum`; required for ``count="secret"``.
+    count : {"total", "secret"}
+        ``"total"``: all parties also learn how many rows there are together (not who holds how many).
+        ``"secret"``: they learn the means only; the division happens on shares, and the means are
+        rounded to ``2^-34`` of the bound.
+
+    Returns
+    -------
+    float or numpy.ndarray
+        The mean, or the means of the columns.
+
+    Raises
+    ------
+    DataError
+        See :func:`secure_sum`; also if no party has a row.
+
+    Notes
+    -----
+    Semi-honest. With ``"total"`` the sums and the total count are opened, which say the same as means
+    and count: 4 rounds, ``|columns| + 1`` elements. With ``"secret"`` also whether there is any row at
+    all: one comparison of 32 entries and 16 rounds.
+    """
+    if count not in ("total", "secret"):
+        raise ValueError(f"count is 'total' or 'secret', not {count!r}")
+    array, bounds = _own(party, values, bound)
+    if array.ndim not in (1, 2):
+        raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
+    total = _local_sum(array)
+    terms = {**_terms(array, bounds, bound, shape=total.shape), "count": count}
+    if count == "secret":
+        if bounds is None:
+            raise ValueError("count='secret' takes a bound: the means are rounded relative to it")
+        await agree(party, "secure_mean", terms)
+        means = await _mean_of_secret_count(party, array, bounds)
+        return means if array.ndim == 2 else float(means)
+    await agree(party, "secure_mean", terms)
+    shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
+    rows = await _share_total(party, np.int64(len(array)), bound=F127.half // party.size)
+    sums, n = await open_(party, shared, rows)
+    if not n:
+        raise DataError("secure_mean: no party has a row")
+    means = np.asarray(sums / int(n), dtype=np.float64)
+    if exponents is not None:
+        means = np.ldexp(means, exponents)
+    return means if array.ndim == 2 else float(means)
+
+
+async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddof: int = 1) -> Any:
+    """Compute the variance over the rows of all parties.
+
+    Parameters
+    ----------
+    party : Party
+    values : array_like
+        Shape (rows, columns), or (rows,) for one column; numbers of rows may differ, also be 0.
+    bound : float or (columns,) array_like, optional
+        See :func:`secure_sum`. The standard deviation is resolved down to about ``2^-30`` of it.
+    ddof : int
+        1 (default) divides by the number of rows less one, 0 by the number of rows.
+
+    Returns
+    -------
+    float or numpy.ndarray
+        The variance, or the variances of the columns.
+
+    Raises
+    ------
+    DataError
+        See :func:`secure_sum`; also if there are no more than ``ddof`` rows.
+
+    Notes
+    -----
+    All parties learn the variances and the total number of rows; not the means, nor who holds how many
+    rows. Semi-honest. Each party computes the squared deviations from its own mean in the clear; only
+    the deviations of the parties' means from the common mean are computed on shares, so nothing cancels
+    (Chan, Golub, LeVeque, 1983, eq. 2.1).
+    Cost: 10 rounds; with k columns and n parties ``1 + n + k + nk + 2k`` elements opened.
+    """
+    array, bounds = _own(party, values, bound)
+    if array.ndim not in (1, 2):
+        raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
+    rows = len(array)
+    terms = {**_terms(array, bounds, bound, shape=array.shape[1:]), "ddof": ddof}
+    await agree(party, "secure_variance", terms)
+    exponents = _exponents(bounds)
+
+    # 1. The total number of rows.
+    n = int(await open_(party, await _share_total(party, np.int64(rows), bound=1 << 60)))
+    if n <= ddof:
+        raise DataError(f"secure_variance: {n} rows are too few")
+
+    # 2. In the clear, in units of the bound: our mean, rounded to the grid, and the spread around it.
+    columns = math.prod(array.shape[1:])
+    scaled = np.ldexp(array.astype(np.float64).reshape(rows, columns), -exponents)
+    mean = np.rint(np.ldexp(scaled.mean(axis=0), 36)) * 2.0**-36 if rows else np.zeros(columns)
+    within_us = ((scaled - mean) ** 2).sum(axis=0) / n
+    weight = rows / n
+
+    # 3. Shares of w_j m_j, sqrt(w_j), sqrt(w_j) m_j, with w_j the part of all rows that party j holds.
+    root = np.rint(math.sqrt(weight) * 2.0**38) * 2.0**-38
+    parts = np.concatenate([weight * mean, root * mean, [root]])
+    held = await party.share(parts, bound=1.0, scale=38)
+    inner = sum_of(await party.share(within_us, bound=4.0, scale=_VARIANCE_SCALE))
+    common = sum_of([one[:columns] for one in held]).bounded_by(1.001)
+
+    # 4. Between parties: sum_j (sqrt(w_j) m_j - sqrt(w_j) m)^2.
+    roots = concatenate([one[2 * columns :] for one in held]).reshape(party.size, 1)
+    owned = concatenate([one[columns : 2 * columns] for one in held]).reshape(party.size, columns)
+    product = await multiply(party, roots, common.reshape(1, columns))
+    deviations = await truncate(party, owned - product, _VARIANCE_SCALE // 2)
+    between = (await multiply(party, deviations, deviations)).sum(axis=0)
+
+    # 5. Round before opening, so that the low bits of the squares stay hidden.
+    variance = await open_(party, await truncate(party, (between + inner).bounded_by(1.01), 68))
+    result = np.ldexp(np.maximum(variance, 0.0).reshape(array.shape[1:]), 2 * exponents) * (n / (n - ddof))
+    return result if array.ndim == 2 else float(result)
+
+
+def _own(party: Party, values: Any, bound: Bound) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Check our own values; the bounds come back with one entry for each entry of a row."""
+    array = numbers(values, rank=party.rank, what="the input")
+    if array.ndim > 2:
+        raise DataError(f"party {party.rank}: the input has shape {array.shape}; it takes at most (rows, columns)")
+    columns = array.shape[1] if array.ndim == 2 else 1
+    bounds = column_bounds(bound, columns, rank=party.rank)
+    limits = bounds
+    if limits is None and array.dtype.kind == "f":
+        limits = np.full(columns, 2.0**_DEFAULT_EXPONENT)
+    if limits is not None:
+        shaped = array if array.ndim == 2 else array.reshape(-1, 1)
+        within(shaped, limits, rank=party.rank, what="the input")
+    return array, bounds
+
+
+def _terms(
+    array: NDArray[Any], bounds: NDArray[np.float64] | None, bound: Bound, *, shape: tuple[int, ...]
+) -> dict[str, object]:
+    stated = None if bounds is None else float(bounds[0]) if isinstance(bound, int | float) else bounds.tolist()
+    return {
+        "shape": list(shape),
+        "axes": array.ndim,
+        "numbers": "floats" if array.dtype.kind == "f" else "integers",
+        "bound": stated,
+    }
+
+
+def _exponents(bounds: NDArray[np.float64] | None) -> Any:
+    """Return for each column the power of two that holds its bound; one number for all without bounds."""
+    if bounds is None:
+        return _DEFAULT_EXPONENT
+    return np.ceil(np.log2(bounds)).astype(np.int64)
+
+
+def _local_sum(array: NDArray[Any]) -> NDArray[Any]:
+    """Sum our own rows; integers exactly, whatever their size."""
+    if array.dtype.kind == "f":
+        return np.asarray(array.sum(axis=0))
+    if array.dtype.kind == "O" or not array.size:
+        return np.asarray(array.astype(object).sum(axis=0), dtype=object)
+    # High and low halves each sum without overflow over up to 2^31 rows.
+    high, low = array >> 32, array & 0xFFFFFFFF
+    return np.asarray(high.sum(axis=0).astype(object) * (1 << 32) + low.sum(axis=0).astype(object), dtype=object)
+
+
+async def _share_sums(
+    party: Party, total: NDArray[Any], kind: str, bounds: NDArray[np.float64] | None
+) -> tuple[Share, Any]:
+    """Share our sums and add up everybody's; floats in units of their column's bound."""
+    if kind != "f":
+        return sum_of(await party.share(total, bound=F127.half // party.size)), None
+    exponents = _exponents(bounds)
+    if bounds is not None and total.ndim == 0:
+        exponents = exponents[0]
+    room = float((F127.half // party.size) >> _SUM_SCALE)
+    units = np.ldexp(total, -exponents)
+    return sum_of(await party.share(units, bound=room, scale=_SUM_SCALE)), exponents
+
+
+async def _share_total(party: Party, ours: Any, *, bound: int) -> Share:
+    return sum_of(await party.share(ours, bound=bound))
+
+
+def sum_of(shares: list[Share]) -> Share:
+    """Add shares up."""
+    total = shares[0]
+    for share in shares[1:]:
+        total = total + share
+    return total
+
+
+async def _mean_of_secret_count(party: Party, array: NDArray[Any], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    most = (1 << _COUNT_BITS) // party.size
+    if len(array) > most:
+        raise DataError(f"party {party.rank}: more than {most} rows")
+    exponents = _exponents(bounds) if array.ndim == 2 else _exponents(bounds)[0]
+    units = np.ldexp(array.astype(np.float64).sum(axis=0), -exponents).reshape(-1)
+
+    # 1. The count, and the power of two that makes it 32 bits long.
+    rows = await _share_total(party, np.array([len(array)]), bound=most)
+    sums = sum_of(await party.share(units, bound=float(most), scale=SCALE))
+    empty = await less_than(party.at("any rows"), rows, party.constant(np.array([1])))
+    if await open_(party, empty):
+        raise DataError("secure_mean: no party has a row")
+    count = await normalise(party, rows.lifted(16), top=_COUNT_BITS, octaves=_COUNT_BITS, width=1)
+
+    # 2. mean = (sum * 2^e / 2^32) * (2^32 / (count * 2^e)); the first factor is at most 1 as |sum| <= count.
+    scaled = (await multiply(party, sums, count.factor)).bounded_by(2.0**_COUNT_BITS)
+    shrunk = await truncate(party, scaled.scaled_down(_COUNT_BITS), 38)
+    inverse = await evaluate(party, count.mantissa, inverse_series(), to=38)
+    means = await truncate(party, await multiply(party, shrunk, inverse), 36)
+    return np.asarray(np.ldexp((await open_(party, means)).reshape(array.shape[1:]), exponents))
