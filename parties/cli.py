@@ -1,0 +1,155 @@
+"""The command ``sottovoce``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="sottovoce",
+    help="Organisations compute on their joint data without showing it to one another.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class PreprocessingName(StrEnum):
+    """Where products of masks come from."""
+
+    prss = "prss"
+    dealer = "dealer"
+
+
+Preprocessing = Annotated[
+    PreprocessingName | None,
+    typer.Option(help="Who makes the masks; by default prss for 3 or more organisations, else dealer."),
+]
+
+
+@app.command()
+def demo(
+    preprocessing: Preprocessing = None,
+    parties: Annotated[int, typer.Option(min=2, max=5, help="How many hospitals.")] = 3,
+    figure: Annotated[Path, typer.Option(help="Where the picture goes: .png, .svg or .pdf.")] = Path(
+        "sottovoce-demo.png"
+    ),
+) -> None:
+    """Three hospitals train one model on real patients, and show none to each other."""
+    from parties.demo import study, tell
+    from parties.demo_data import hospitals
+
+    _check_figure(figure)
+    tell(study, hospitals(parties), preprocessing=_checked(preprocessing, parties), figure=figure)
+
+
+@app.command()
+def simulate(
+    study: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, metavar="STUDY", help="A Python file."),
+    ],
+    preprocessing: Preprocessing = None,
+    timeout: Annotated[float, typer.Option(min=1.0, help="For the whole run, in seconds.")] = 300.0,
+    in_process: Annotated[bool, typer.Option("--in-process", help="All in one process, without network.")] = False,
+) -> None:
+    """Try a study on this machine: one process for each organisation, TLS between them.
+
+    STUDY is a Python file that defines "async def study(party, data)", and "inputs": a list with the data
+    of each organisation, or a function that returns one.
+    """
+    from parties.display import make_console, show_costs, show_results
+    from parties.simulate import simulate as run
+    from parties.study_file import load_study
+
+    loaded = load_study(study)
+    results = run(
+        loaded.program,
+        loaded.inputs,
+        preprocessing=_checked(preprocessing, len(loaded.inputs)),
+        in_process=in_process,
+        timeout_seconds=timeout,
+    )
+    console = make_console()
+    show_results(console, results)
+    console.print()
+    show_costs(console, results.costs)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller sizes, fewer repetitions.")] = False,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Write the figures here.")] = None,
+) -> None:
+    """Measure this machine."""
+    from parties import bench as benchmarks
+
+    raise typer.Exit(benchmarks.main(quick=quick, json_file=None if json is None else str(json)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version, and what does the arithmetic."""
+    from importlib import metadata
+
+    from mpc import F127
+
+    try:
+        number = metadata.version("sottovoce")
+    except metadata.PackageNotFoundError:
+        number = "not installed"
+    typer.echo(f"sottovoce {number} ({'C' if F127.backend == 'c' else 'numpy'} kernels)")
+
+
+def _checked(preprocessing: PreprocessingName | None, parties: int) -> str | None:
+    from mpc.session import check_preprocessing
+
+    if preprocessing is None:
+        return None
+    try:
+        check_preprocessing(preprocessing.value, parties)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--preprocessing") from None
+    return preprocessing.value
+
+
+def _check_figure(path: Path) -> None:
+    """Refuse before anything is computed what could not be written in the end."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter("a picture is a .png, .svg or .pdf", param_hint="--figure")
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise typer.BadParameter(f"{path} cannot be written", param_hint="--figure")
+
+
+def main() -> None:
+    """Run the command; an error that is to be expected is told in a line, without a traceback."""
+    from mpc.errors import SottovoceError
+    from parties.errors import PartyError
+
+    try:
+        app()
+    except SottovoceError as error:
+        if isinstance(error, PartyError) and error.__cause__ is not None:  # all in one process: the user's own
+            traceback.print_exception(error.__cause__)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRAS:
+            raise
+        _fail(f"this needs {error.name.partition('.')[0]}: pip install 'sottovoce[examples]'")
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+_EXTRAS = frozenset({"sklearn", "statsmodels", "matplotlib", "pandas"})
+
+
+def _fail(text: str) -> None:
+    typer.echo(f"sottovoce: {text}", err=True)
+    raise SystemExit(1)
