@@ -4,14 +4,16 @@ Every function is a coroutine that all parties call with the same parameters and
 returns the agreed result at every party.
 """
 
-from protocols.logistic import SharedModel, logistic_regression
+from protocols.logistic import logistic_regression
+from protocols.model import SharedModel
 from protocols.predict import predict_proba
 from protocols.results import ConvergenceWarning, LogisticResult
-from protocols.sums import secure_mean, secure_sum, secure_variance
+from protocols.sums import PrecisionWarning, secure_mean, secure_sum, secure_variance
 
 __all__ = [
     "ConvergenceWarning",
     "LogisticResult",
+    "PrecisionWarning",
     "SharedModel",
     "logistic_regression",
     "predict_proba",

@@ -166,9 +166,8 @@ async def _by_owners(
             ours = [opened] if errors is None else list(opened)
         start += count
     safe = np.where(own.deviation > 0, own.deviation, 1.0)
-    published = await publish(
-        party, [figures / safe * factor for figures, factor in zip(ours, (1.0, unit), strict=False)]
-    )
+    units = (1.0, unit)
+    published = await publish(party, [figures / safe * units[k] for k, figures in enumerate(ours)])
     values = published[0]
     return values, published[1] if errors is not None else np.full(values.size, np.nan)
 

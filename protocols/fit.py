@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import Party, Share, concatenate, less_than, multiply
+from mpc import Share
 
 # Standardised coefficients are kept at this scale and clamped to this size: one standard deviation of a
 # column may shift the log odds by 64.
@@ -16,6 +16,8 @@ COEFFICIENT_SCALE = 28
 LARGEST_COEFFICIENT = 64
 # Matrices with a condition number above 2^20 count as singular.
 _SMALLEST_EIGENVALUE = 2.0**-20
+# The intercept has no penalty; steps are planned for a mean weight p (1 - p) down to this.
+_SMALLEST_WEIGHT = 2.0**-9
 _ROUGH_EIGENVALUE = 2.0**-10
 
 
@@ -53,7 +55,8 @@ class Plan:
         almost fourfold a step instead of twofold (Pan, Schreiber, SIAM J. Sci. Stat. Comput. 12, 1991,
         section 4).
         """
-        low = max(self.l2 / 2**self.row_bits / self.largest_eigenvalue, _SMALLEST_EIGENVALUE)
+        low = min(math.ldexp(self.l2, -self.row_bits), _SMALLEST_WEIGHT) / self.largest_eigenvalue
+        low = max(low, _SMALLEST_EIGENVALUE)
         if rough:
             low = max(low, _ROUGH_EIGENVALUE)
         high, factors = 1.0, []
@@ -90,17 +93,3 @@ class Fit:
 def penalised(width: int) -> NDArray[np.int64]:
     """Return 0 for the intercept, 1 for the rest."""
     return np.concatenate([np.zeros(1, np.int64), np.ones(width - 1, np.int64)])
-
-
-async def clamped(party: Party, x: Share, limit: int) -> Share:
-    """Return a vector's entries where they are within +-limit, else the nearer end.
-
-    Notes
-    -----
-    Cost: one comparison of ``2 |x|`` entries; 1 round and ``2 |x|`` elements, ``|x|`` if x is masked.
-    """
-    size = x.size
-    beyond = await less_than(party, limit, concatenate([x, -x]))
-    above, below = beyond[:size], beyond[size:]
-    kept = await multiply(party, x, (1 - above - below).bounded_by(1))
-    return (kept + (above - below) * limit).bounded_by(limit)

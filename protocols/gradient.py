@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from mpc import Party, Share, concatenate, less_than, matmul, multiply, sigmoid, stack, truncate, truncate_all
-from protocols.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan, clamped, penalised
-from protocols.standardise import DESIGN_SCALE, Design
+from protocols.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan, penalised
+from protocols.shares import clamped
+from protocols.standardise import DESIGN_SCALE, Design, reach
 
 _SIGMOID_ERROR = 2e-5
 # Bits of what is truncated in a step, and of the learning rate in it.
@@ -22,6 +24,7 @@ _MOMENTUM_SCALE = 16
 _RANGE_SCALE = 6
 # How many linear predictors are kept before their range is checked.
 _KEPT = 1 << 18
+_LARGEST_REACH = 2.0**16
 # The mean gradient counts as zero below this norm.
 _GRADIENT_TOLERANCE = 1e-4
 
@@ -78,6 +81,7 @@ async def descend(
 
     z = party.constant(0.0, scale=DESIGN_SCALE + COEFFICIENT_SCALE, shape=(n,))
     w = party.constant(0.0, scale=COEFFICIENT_SCALE, shape=(plan.width,))
+    reaches = _reaches(plan, steps=steps, learning_rate=learning_rate, momentum=momentum)
     v: Share | None = None
     # The penalty's part of a step, at the scale of the rest.
     pull_shift = DESIGN_SCALE + probability_scale + rate_shift - COEFFICIENT_SCALE
@@ -101,10 +105,10 @@ async def descend(
         moved = (gradient * np.array(rate)).scaled_down(rate_shift) + (w * pull).scaled_down(pull_shift)
         if v is not None and momentum:
             moved = moved + (v * np.array(round(math.ldexp(momentum, _MOMENTUM_SCALE)))).scaled_down(_MOMENTUM_SCALE)
-        v = await truncate(scope, moved, COEFFICIENT_SCALE)
-        w = w - v
+        v = await truncate(scope, moved.bounded_by(reaches[step].step), COEFFICIENT_SCALE)
+        w = (w - v).bounded_by(reaches[step].coefficient)
         if step < steps - 1:
-            z = z - await matmul(scope, A, v)
+            z = (z - await matmul(scope, A, v)).bounded_by(plan.width * reach(n) * w.bound)
         if n * len(kept) >= _KEPT or (kept and step == steps - 1):
             beyond.append(await _beyond(scope.at("range"), kept, limit))
             kept = []
@@ -119,6 +123,33 @@ async def descend(
         small = group.create_task(_held(scope.at("size"), w))
     checks = await less_than(scope, stack([outside, long.result()]), 1)
     return Fit(small.result(), None, checks, steps)
+
+
+class _Reach(NamedTuple):
+    step: float
+    coefficient: float
+
+
+def _reaches(plan: Plan, *, steps: int, learning_rate: float, momentum: float) -> list[_Reach]:
+    """Bound steps and coefficients: gradients of the data's part are at most 1.02, whatever the data.
+
+    Each coordinate is a linear system driven by its gradients, so the sum of the absolute impulse
+    response is the bound. It does not depend on the data.
+    """
+    decays = np.array([0.0, learning_rate * plan.l2 / plan.rows])  # of the intercept, and of the others
+    reaches = []
+    v, w = np.ones(2), -np.ones(2)
+    step, coefficient = np.zeros(2), np.zeros(2)
+    slack = 1.03 * learning_rate
+    for _ in range(steps):
+        step += np.abs(v)
+        coefficient += np.abs(w)
+        reaches.append(_Reach(slack * float(step.max()) + 2.0**-10, slack * float(coefficient.max()) + 2.0**-10))
+        v = momentum * v + decays * w
+        w = w - v
+    if not reaches[-1].coefficient < _LARGEST_REACH:
+        raise ValueError("learning_rate is too high for this l2 and momentum: coefficients would grow without end")
+    return reaches
 
 
 async def _held(party: Party, w: Share) -> Share:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mpc import Party, Share, concatenate, matmul, multiply, open_, sigmoid, truncate
 from protocols.agreement import agree
-from protocols.fit import clamped
-from protocols.logistic import SharedModel
+from protocols.model import SharedModel
 from protocols.newton import LARGEST_PREDICTOR
 from protocols.rows import matrix, within
+from protocols.shares import clamped
 from protocols.standardise import SPREAD_OCTAVES
 
 _INPUT_SCALE = 36

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 
 import numpy as np
-from numpy.polynomial import Chebyshev, Polynomial
+from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from mpc import Party, Share, less_than, multiply, stack, truncate, truncate_all
@@ -20,6 +21,7 @@ from mpc import Party, Share, less_than, multiply, stack, truncate, truncate_all
 SCALE = 40
 _COEFFICIENT_SCALE = 32
 _DEGREE = 12
+_PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +35,65 @@ class Series:
 
 
 @lru_cache(maxsize=8)
-def _fitted(function: Callable[[NDArray[np.float64]], NDArray[np.float64]], low: float, high: float) -> Series:
-    center = (low + high) / 2
-    fit = Chebyshev.interpolate(lambda t: function(t + center), _DEGREE, domain=[low - center, high - center])
-    polynomial = fit.convert(kind=Polynomial)
-    reached = np.abs(polynomial(np.linspace(0.0, high * 1.01, 2000) - center)).max()
-    return Series(center, high, tuple(float(c) for c in polynomial.coef), float(reached) * 1.01)
+def _fitted(function: Callable[[Decimal], Decimal], low: str, high: str) -> Series:
+    """Interpolate at Chebyshev's nodes, in decimal arithmetic.
+
+    The coefficients multiply summands that are random field elements, so they must be the same at all
+    parties to the last bit, whatever their processors and libraries.
+    """
+    with localcontext(Context(prec=50)):
+        center, radius = (Decimal(low) + Decimal(high)) / 2, (Decimal(high) - Decimal(low)) / 2
+        nodes = [radius * _cosine(_PI * (2 * k + 1) / (2 * _DEGREE + 2)) for k in range(_DEGREE + 1)]
+        # Newton's divided differences, then nested multiplication by (t - node).
+        differences = [function(center + t) for t in nodes]
+        for j in range(1, len(nodes)):
+            for i in range(len(nodes) - 1, j - 1, -1):
+                differences[i] = (differences[i] - differences[i - 1]) / (nodes[i] - nodes[i - j])
+        polynomial = [Decimal(0)] * len(nodes)
+        for difference, node in zip(reversed(differences), reversed(nodes), strict=True):
+            shifted = [Decimal(0), *polynomial[:-1]]
+            polynomial = [up - node * here for up, here in zip(shifted, polynomial, strict=True)]
+            polynomial[0] += difference
+        coefficients = tuple(float(c) for c in polynomial)
+    middle, end = float(center), float(high)
+    reached = np.abs(Polynomial(coefficients)(np.linspace(0.0, end * 1.01, 2000) - middle)).max()
+    return Series(middle, end, coefficients, float(reached) * 1.01)
 
 
-def _inverse_root(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1 / np.sqrt(x))
+def _cosine(x: Decimal) -> Decimal:
+    total, term, k = Decimal(0), Decimal(1), 0
+    while abs(term) > Decimal("1e-48"):
+        total += term
+        term *= -x * x / ((2 * k + 1) * (2 * k + 2))
+        k += 1
+    return total
 
 
-def _root(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.sqrt(x))
+def _inverse_root(x: Decimal) -> Decimal:
+    return 1 / x.sqrt()
 
 
-def _inverse(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1 / x)
+def _root(x: Decimal) -> Decimal:
+    return x.sqrt()
+
+
+def _inverse(x: Decimal) -> Decimal:
+    return 1 / x
 
 
 def inverse_root_series() -> Series:
     """Return ``1 / sqrt(x)`` on [1/4, 1]; relative error below 1e-6."""
-    return _fitted(_inverse_root, 0.25, 1.0)
+    return _fitted(_inverse_root, "0.25", "1")
 
 
 def root_series() -> Series:
     """Return ``sqrt(x)`` on [1/4, 1]; relative error below 1e-6."""
-    return _fitted(_root, 0.25, 1.0)
+    return _fitted(_root, "0.25", "1")
 
 
 def inverse_series() -> Series:
     """Return ``1 / x`` on [1/2, 1]; relative error below 1e-9."""
-    return _fitted(_inverse, 0.5, 1.0)
+    return _fitted(_inverse, "0.5", "1")
 
 
 async def evaluate(party: Party, x: Share, series: Series, *, to: int) -> Share:
@@ -90,7 +118,7 @@ async def evaluate(party: Party, x: Share, series: Series, *, to: int) -> Share:
     Cost: 5 rounds; 12 elements an entry.
     """
     # 1. Powers of s = x - center, each a product of two masked ones: one truncation a generation.
-    reach = max(series.center, 1.01 * series.high - series.center)
+    reach = max(series.center, 1.01 * series.high - series.center) + 2.0**-20  # a zero may come as -1 unit
     powers = {1: (x - series.center).bounded_by(reach)}
     while len(powers) < _DEGREE:
         half = len(powers)

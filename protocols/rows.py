@@ -68,9 +68,16 @@ def column_bounds(bound: Bound, columns: int, *, rank: int) -> NDArray[np.float6
     return np.broadcast_to(bounds, (columns,)).copy()
 
 
+def stated(bound: Bound, bounds: NDArray[np.float64] | None) -> object:
+    """Return a bound in the form that parties compare: one number, or one for each column."""
+    if bounds is None:
+        return None
+    return bounds.tolist() if np.asarray(bound, dtype=np.float64).ndim else float(bounds[0])
+
+
 def within(array: NDArray[Any], bounds: NDArray[np.float64], *, rank: int, what: str) -> None:
     """Refuse values beyond the bounds of their columns (the last axis)."""
-    beyond = np.asarray(np.abs(array) > bounds, dtype=np.bool_)
+    beyond = np.asarray((array > bounds) | (array < -bounds), dtype=np.bool_)
     if not beyond.any():
         return
     shown = f"{bounds.flat[0]:g}" if np.ptp(bounds) == 0 else "their column"

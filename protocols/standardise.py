@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import DataError, Party, Share, concatenate, less_than, mask, multiply, open_, stack, truncate, truncate_all
+from mpc import DataError, Party, Share, concatenate, less_than, mask, multiply, stack, truncate, truncate_all
 from protocols.roots import evaluate, inverse_root_series, normalise
-from protocols.sums import sum_of
+from protocols.shares import sum_of
 
 # Columns are shared in units of their bound: one bit of sign, 44 of fraction.
 INPUT_SCALE = 44
@@ -23,8 +23,6 @@ SPREAD_OCTAVES = 18
 MEAN_BITS = 10
 _MEAN_SCALE = 38
 _SPREAD_SCALE = 60
-# Orders of magnitude that bounds are agreed in: powers of 16 from 2^-24 to 2^56.
-_ORDERS = range(-6, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +50,6 @@ class Design:
     offset: Share
     constant: Share
     exponents: NDArray[np.int64]
-
-
-async def agree_exponents(party: Party, X: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Agree on a public power of 16 for each column that is above all its values.
-
-    Parameters
-    ----------
-    party : Party
-    X : numpy.ndarray
-        Our rows; shape (rows, columns), rows may be 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        Exponents of two, shape (columns,).
-
-    Raises
-    ------
-    DataError
-        Before anything is sent: one of our values is above 2^56.
-
-    Notes
-    -----
-    All parties learn for each column the order of magnitude (a power of 16) of the largest absolute
-    value in the pooled data; not whose it is. Semi-honest.
-    Cost: one comparison of ``21 |columns|`` entries of 3 bits, 2 rounds and ``|columns|`` elements.
-    """
-    largest = np.abs(X).max(axis=0, initial=0.0)
-    levels = np.ldexp(1.0, 4 * np.array(_ORDERS))
-    if (largest > levels[-1]).any():
-        raise DataError(
-            f"party {party.rank}: {int((largest > levels[-1]).sum())} columns hold values above 2^56; "
-            "use other units, or agree on a bound"
-        )
-    above = (largest[None, :] > levels[:-1, None]).astype(np.int64)
-    counts = sum_of(await party.share(above, bound=1))
-    anyone = 1 - await less_than(party, counts, 1)
-    index = np.asarray(await open_(party, anyone.sum(axis=0)))
-    return 4 * (index + _ORDERS.start)
 
 
 async def standardise_rows(
@@ -176,7 +135,7 @@ def _weights(counts: list[int]) -> NDArray[np.int64]:
     return np.diff(edges)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class OwnColumns:
     """What a party knows of its own columns where the parties hold different columns of the same rows.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,23 @@ from numpy.typing import NDArray
 
 from mpc import F127, DataError, Party, Share, concatenate, less_than, multiply, open_, truncate
 from protocols.agreement import agree
+from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.roots import SCALE, evaluate, inverse_series, normalise
-from protocols.rows import Bound, column_bounds, numbers, within
+from protocols.rows import Bound, column_bounds, numbers, stated, within
+from protocols.shares import sum_of
 
 # Floats without an agreed bound: up to 2^40 (10^12), exact to 2^-40.
 _DEFAULT_EXPONENT = 40
 # Fraction bits of a sum, counted from the bound: a float64 of the bound's size keeps all its bits.
 _SUM_SCALE = 80
 _VARIANCE_SCALE = 76
+_COARSE_VARIANCE = 2.0**-50
 # With a secret count: at most this many rows, in bits.
 _COUNT_BITS = 32
+
+
+class PrecisionWarning(UserWarning):
+    """A result that rounding has left few digits of."""
 
 
 async def secure_sum(party: Party, values: Any, *, bound: Bound = None) -> NDArray[Any]:
@@ -73,7 +81,8 @@ async def secure_mean(party: Party, values: Any, *, bound: Bound = None, count: 
     values : array_like
         Shape (rows, columns), or (rows,) for one column; numbers of rows may differ, also be 0.
     bound : float or (columns,) array_like, optional
-        See :func:`secure_sum`; required for ``count="secret"``.
+        See :func:`secure_sum`. With ``count="secret"`` and no bound the parties find one for each column,
+        which tells all of them the order of magnitude (the power of 16) of its largest value.
     count : {"total", "secret"}
         ``"total"``: all parties also learn how many rows there are together (not who holds how many).
         ``"secret"``: they learn the means only; the division happens on shares, and the means are
@@ -97,17 +106,15 @@ async def secure_mean(party: Party, values: Any, *, bound: Bound = None, count: 
     """
     if count not in ("total", "secret"):
         raise ValueError(f"count is 'total' or 'secret', not {count!r}")
-    array, bounds = _own(party, values, bound)
+    array, bounds = _own(party, values, bound, found_together=count == "secret")
     if array.ndim not in (1, 2):
         raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
     total = _local_sum(array)
     terms = {**_terms(array, bounds, bound, shape=total.shape), "count": count}
     if count == "secret":
-        if bounds is None:
-            raise ValueError("count='secret' takes a bound: the means are rounded relative to it")
         await agree(party, "secure_mean", terms)
-        means = await _mean_of_secret_count(party, array, bounds)
-        return means if array.ndim == 2 else float(means)
+        means = await _mean_of_secret_count(party, _as_columns(array), bounds)
+        return means if array.ndim == 2 else float(means[0])
     await agree(party, "secure_mean", terms)
     shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
     rows = await _share_total(party, np.int64(len(array)), bound=F127.half // party.size)
@@ -129,7 +136,9 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
     values : array_like
         Shape (rows, columns), or (rows,) for one column; numbers of rows may differ, also be 0.
     bound : float or (columns,) array_like, optional
-        See :func:`secure_sum`. The standard deviation is resolved down to about ``2^-30`` of it.
+        See :func:`secure_sum`; without one the parties find one for each column, which tells all of them the
+        order of magnitude (the power of 16) of its largest value. The variance is rounded to ``2^-64`` of
+        the squared bound.
     ddof : int
         1 (default) divides by the number of rows less one, 0 by the number of rows.
 
@@ -143,21 +152,28 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
     DataError
         See :func:`secure_sum`; also if there are no more than ``ddof`` rows.
 
+    Warns
+    -----
+    PrecisionWarning
+        If a standard deviation is below ``2^-25`` of its bound: the column is constant, or the bound is
+        much too loose.
+
     Notes
     -----
     All parties learn the variances and the total number of rows; not the means, nor who holds how many
     rows. Semi-honest. Each party computes the squared deviations from its own mean in the clear; only
     the deviations of the parties' means from the common mean are computed on shares, so nothing cancels
     (Chan, Golub, LeVeque, 1983, eq. 2.1).
-    Cost: 10 rounds; with k columns and n parties ``1 + n + k + nk + 2k`` elements opened.
+    Cost, with a bound: 9 rounds; with k columns and n parties ``1 + n + k + nk + 2k`` elements opened.
     """
-    array, bounds = _own(party, values, bound)
+    array, bounds = _own(party, values, bound, found_together=True)
     if array.ndim not in (1, 2):
         raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
     rows = len(array)
     terms = {**_terms(array, bounds, bound, shape=array.shape[1:]), "ddof": ddof}
     await agree(party, "secure_variance", terms)
-    exponents = _exponents(bounds)
+    array, one_column = _as_columns(array), array.ndim == 1
+    exponents = await _common_exponents(party, array, bounds)
 
     # 1. The total number of rows.
     n = int(await open_(party, await _share_total(party, np.int64(rows), bound=1 << 60)))
@@ -165,8 +181,8 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
         raise DataError(f"secure_variance: {n} rows are too few")
 
     # 2. In the clear, in units of the bound: our mean, rounded to the grid, and the spread around it.
-    columns = math.prod(array.shape[1:])
-    scaled = np.ldexp(array.astype(np.float64).reshape(rows, columns), -exponents)
+    columns = array.shape[1]
+    scaled = np.ldexp(array, -exponents)
     mean = np.rint(np.ldexp(scaled.mean(axis=0), 36)) * 2.0**-36 if rows else np.zeros(columns)
     within_us = ((scaled - mean) ** 2).sum(axis=0) / n
     weight = rows / n
@@ -187,19 +203,30 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
 
     # 5. Round before opening, so that the low bits of the squares stay hidden.
     variance = await open_(party, await truncate(party, (between + inner).bounded_by(1.01), 68))
-    result = np.ldexp(np.maximum(variance, 0.0).reshape(array.shape[1:]), 2 * exponents) * (n / (n - ddof))
-    return result if array.ndim == 2 else float(result)
+    coarse = np.flatnonzero(variance < _COARSE_VARIANCE)
+    if coarse.size:
+        named = ", ".join(map(str, coarse[:10]))
+        warnings.warn(
+            f"secure_variance: column {named} is constant, or its standard deviation is below 2^-25 of its bound; the "
+            "variance is rounded to 2^-64 of the squared bound",
+            PrecisionWarning,
+            stacklevel=2,
+        )
+    result = np.ldexp(np.maximum(variance, 0.0), 2 * exponents) * (n / (n - ddof))
+    return float(result[0]) if one_column else result
 
 
-def _own(party: Party, values: Any, bound: Bound) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
-    """Check our own values; the bounds come back with one entry for each entry of a row."""
+def _own(
+    party: Party, values: Any, bound: Bound, *, found_together: bool = False
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Check our own values; the bounds come back with one entry for each column."""
     array = numbers(values, rank=party.rank, what="the input")
     if array.ndim > 2:
         raise DataError(f"party {party.rank}: the input has shape {array.shape}; it takes at most (rows, columns)")
     columns = array.shape[1] if array.ndim == 2 else 1
     bounds = column_bounds(bound, columns, rank=party.rank)
     limits = bounds
-    if limits is None and array.dtype.kind == "f":
+    if limits is None and array.dtype.kind == "f" and not found_together:
         limits = np.full(columns, 2.0**_DEFAULT_EXPONENT)
     if limits is not None:
         shaped = array if array.ndim == 2 else array.reshape(-1, 1)
@@ -210,20 +237,12 @@ def _own(party: Party, values: Any, bound: Bound) -> tuple[NDArray[Any], NDArray
 def _terms(
     array: NDArray[Any], bounds: NDArray[np.float64] | None, bound: Bound, *, shape: tuple[int, ...]
 ) -> dict[str, object]:
-    stated = None if bounds is None else float(bounds[0]) if isinstance(bound, int | float) else bounds.tolist()
     return {
         "shape": list(shape),
         "axes": array.ndim,
         "numbers": "floats" if array.dtype.kind == "f" else "integers",
-        "bound": stated,
+        "bound": stated(bound, bounds),
     }
-
-
-def _exponents(bounds: NDArray[np.float64] | None) -> Any:
-    """Return for each column the power of two that holds its bound; one number for all without bounds."""
-    if bounds is None:
-        return _DEFAULT_EXPONENT
-    return np.ceil(np.log2(bounds)).astype(np.int64)
 
 
 def _local_sum(array: NDArray[Any]) -> NDArray[Any]:
@@ -243,7 +262,7 @@ async def _share_sums(
     """Share our sums and add up everybody's; floats in units of their column's bound."""
     if kind != "f":
         return sum_of(await party.share(total, bound=F127.half // party.size)), None
-    exponents = _exponents(bounds)
+    exponents: Any = _DEFAULT_EXPONENT if bounds is None else exponents_of(bounds)
     if bounds is not None and total.ndim == 0:
         exponents = exponents[0]
     room = float((F127.half // party.size) >> _SUM_SCALE)
@@ -255,32 +274,39 @@ async def _share_total(party: Party, ours: Any, *, bound: int) -> Share:
     return sum_of(await party.share(ours, bound=bound))
 
 
-def sum_of(shares: list[Share]) -> Share:
-    """Add shares up."""
-    total = shares[0]
-    for share in shares[1:]:
-        total = total + share
-    return total
+def _as_columns(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return floats of shape (rows, columns)."""
+    return array.astype(np.float64).reshape(len(array), math.prod(array.shape[1:]))
 
 
-async def _mean_of_secret_count(party: Party, array: NDArray[Any], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+async def _common_exponents(
+    party: Party, array: NDArray[np.float64], bounds: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    if bounds is None:
+        return await agree_exponents(party.at("bounds"), array)
+    return exponents_of(bounds)
+
+
+async def _mean_of_secret_count(
+    party: Party, array: NDArray[np.float64], bounds: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
     most = (1 << _COUNT_BITS) // party.size
     if len(array) > most:
         raise DataError(f"party {party.rank}: more than {most} rows")
-    exponents = _exponents(bounds) if array.ndim == 2 else _exponents(bounds)[0]
-    units = np.ldexp(array.astype(np.float64).sum(axis=0), -exponents).reshape(-1)
+    exponents = await _common_exponents(party, array, bounds)
+    units = np.ldexp(array.sum(axis=0), -exponents)
 
     # 1. The count, and the power of two that makes it 32 bits long.
     rows = await _share_total(party, np.array([len(array)]), bound=most)
     sums = sum_of(await party.share(units, bound=float(most), scale=SCALE))
-    empty = await less_than(party.at("any rows"), rows, party.constant(np.array([1])))
+    empty = await less_than(party.at("any rows"), rows, 1)
     if await open_(party, empty):
         raise DataError("secure_mean: no party has a row")
     count = await normalise(party, rows.lifted(16), top=_COUNT_BITS, octaves=_COUNT_BITS, width=1)
 
     # 2. mean = (sum * 2^e / 2^32) * (2^32 / (count * 2^e)); the first factor is at most 1 as |sum| <= count.
-    scaled = (await multiply(party, sums, count.factor)).bounded_by(2.0**_COUNT_BITS)
+    scaled = (await multiply(party, sums, count.factor)).bounded_by(1.001 * 2.0**_COUNT_BITS)
     shrunk = await truncate(party, scaled.scaled_down(_COUNT_BITS), 38)
     inverse = await evaluate(party, count.mantissa, inverse_series(), to=38)
     means = await truncate(party, await multiply(party, shrunk, inverse), 36)
-    return np.asarray(np.ldexp((await open_(party, means)).reshape(array.shape[1:]), exponents))
+    return np.asarray(np.ldexp(await open_(party, means), exponents))
