@@ -1,0 +1,426 @@
+"""What `sottovoce bench` measures: online seconds of the building blocks, between real processes.
+
+Every row runs in three processes on this machine over mutual TLS, five times after a warm-up; a row's
+time is the slowest party's, and the median counts. The material of a row is prepared ahead, so that the
+time is the online phase; what the material itself costs stands in rows of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc import F61, F127, less_than, mask, matmul, multiply, prepare, sigmoid, truncate
+from mpc.inputs import agree
+from parties.bench_limits import fastest_of, measure_limits, median
+from parties.simulate import simulate
+
+if TYPE_CHECKING:
+    from mpc.field import Field
+    from mpc.party import Party
+
+REPETITIONS = 5
+PARTIES = 3
+Operands = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One row: how its operands come about, and what is timed."""
+
+    name: str
+    amount: int
+    unit: str
+    goal_seconds: float
+    operands: Callable[[Party, int], Awaitable[Operands]]
+    program: Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured row.
+
+    Attributes
+    ----------
+    seconds : float
+        Median over the repetitions of the slowest party's time.
+    per_second : float
+        Amount of work a second.
+    bytes_per_party : int
+        Payload that the busiest party sent.
+    rounds : int
+    peak_memory_bytes : int
+        Of the largest party process, start to end.
+    limit_seconds : float
+        What must move, at the speed of a plain TLS stream of this run, plus the local arithmetic of all
+        parties over the cores; 0 where there is no such limit.
+    ratio : float
+        ``seconds / limit_seconds``.
+    """
+
+    name: str
+    preprocessing: str
+    amount: int
+    unit: str
+    goal_seconds: float
+    seconds: float
+    all_seconds: tuple[float, ...]
+    per_second: float
+    bytes_per_party: int
+    rounds: int
+    peak_memory_bytes: int
+    limit_seconds: float
+    ratio: float
+
+
+# ---- operands -----------------------------------------------------------------------------------
+
+
+def _vectors(field: Field) -> Callable[[Party, int], Awaitable[Operands]]:
+    async def operands(party: Party, amount: int) -> Operands:
+        values = np.arange(amount) % 1000 - 500
+        x = await party.share(values, bound=500, owner=0, field=field)
+        y = await party.share(values[::-1], bound=500, owner=1, field=field)
+        return x, y
+
+    return operands
+
+
+def _matrices(*shapes: tuple[int, int]) -> Callable[[Party, int], Awaitable[Operands]]:
+    async def operands(party: Party, amount: int) -> Operands:
+        halves = [np.full(shape, 0.5) for shape in shapes]
+        return tuple([await party.share(half, bound=1.0, owner=k) for k, half in enumerate(halves)])
+
+    return operands
+
+
+async def _fractions(party: Party, amount: int) -> Operands:
+    values = np.linspace(-10, 10, amount)
+    x = await party.share(values, bound=10.0, owner=0)
+    y = await party.share(values[::-1], bound=10.0, owner=1)
+    return x, y
+
+
+async def _born_masked(party: Party, amount: int) -> Operands:
+    x, y = await _fractions(party, amount)
+    return await truncate(party, x.lifted(40)), await truncate(party, y.lifted(40))
+
+
+async def _masked_matrix(party: Party, amount: int) -> Operands:
+    x, y = await _matrices((1000, 100), (100, 1))(party, amount)
+    return await mask(party, x), y
+
+
+async def _arguments(party: Party, amount: int) -> Operands:
+    return (await party.share(np.linspace(-22, 22, amount), bound=22.0, owner=0),)
+
+
+async def _scalar(party: Party, amount: int) -> Operands:
+    return await party.share(1, bound=1, owner=0), amount
+
+
+# ---- programs -----------------------------------------------------------------------------------
+
+
+async def _fixed_point(party: Party, x: Any, y: Any) -> Any:
+    return await truncate(party, await multiply(party, x, y))
+
+
+async def _dependent(party: Party, x: Any, amount: int) -> Any:
+    for _ in range(amount):
+        x = await multiply(party, x, x)
+    return x
+
+
+def workloads(quick: bool) -> list[Work]:
+    """Return the rows; ``quick`` makes them ten times smaller."""
+    million, many, steps = (10**5, 10**4, 50) if quick else (10**6, 10**5, 300)
+    words = f"10^{len(str(million)) - 1}", f"10^{len(str(many)) - 1}"
+    return [
+        Work(f"{words[0]} products, F61", million, "product", 0.20, _vectors(F61), multiply),
+        Work(f"{words[0]} products, F127", million, "product", 0.35, _vectors(F127), multiply),
+        Work(f"{words[0]} fixed-point products, fresh", million, "product", 0.55, _fractions, _fixed_point),
+        Work(f"{words[0]} fixed-point products, chained", million, "product", 0.30, _born_masked, _fixed_point),
+        Work("256x256 @ 256x256", 256**3, "mult-add", 0.10, _matrices((256, 256), (256, 256)), matmul),
+        Work("1000x100 @ 100x1", 10**5, "mult-add", 0.01, _matrices((1000, 100), (100, 1)), matmul),
+        Work("the same, matrix masked before", 10**5, "mult-add", 0.01, _masked_matrix, matmul),
+        Work(f"{words[1]} sigmoids", many, "sigmoid", 0.15, _arguments, sigmoid),
+        Work(f"{words[1]} comparisons", many, "comparison", 0.20, _vectors(F127), less_than),
+        Work(f"{steps} dependent scalar products", steps, "product", steps * 0.0004, _scalar, _dependent),
+    ]
+
+
+# ---- measuring ----------------------------------------------------------------------------------
+
+
+def _timed(work: Work, repetitions: int) -> Callable[[Party, Any], Awaitable[Any]]:
+    async def study(party: Party, data: Any) -> Any:
+        operands = await work.operands(party, work.amount)
+        seconds = []
+        before = party.costs.total
+        for _ in range(repetitions + 1):
+            await prepare(party, work.program, *operands)
+            await agree(party, "beginning", work.name)
+            before = party.costs.total
+            began = time.perf_counter()
+            await work.program(party, *operands)
+            seconds.append(time.perf_counter() - began)
+        spent = party.costs.since(before)
+        # The same with openings that send nothing: what is left is our own arithmetic.
+        local = []
+        for _ in range(3):
+            seat = party.rehearsal()
+            await prepare(seat, work.program, *operands)
+            began = time.process_time()
+            await work.program(seat, *operands)
+            local.append(time.process_time() - began)
+        return seconds[1:], spent.bytes_sent, spent.rounds, median(local)
+
+    return study
+
+
+def measure(work: Work, preprocessing: str, stream: float, repetitions: int = REPETITIONS) -> Row:
+    """Run one row."""
+    results = simulate(_timed(work, repetitions), [None] * PARTIES, preprocessing=preprocessing)
+    slowest = [max(times) for times in zip(*(result[0] for result in results), strict=True)]
+    seconds = median(slowest)
+    sent = [result[1] for result in results]
+    cores = min(os.cpu_count() or 1, PARTIES)
+    limit = sum(sent) / stream + sum(result[3] for result in results) / cores
+    return Row(
+        work.name,
+        preprocessing,
+        work.amount,
+        work.unit,
+        work.goal_seconds,
+        seconds,
+        tuple(slowest),
+        work.amount / seconds,
+        max(sent),
+        max(result[2] for result in results),
+        max(costs.peak_memory_bytes for costs in results.costs.parties[:PARTIES]),
+        limit,
+        seconds / limit,
+    )
+
+
+def _material(field: Field, amount: int) -> Callable[[Party, Any], Awaitable[Any]]:
+    async def study(party: Party, data: Any) -> Any:
+        x, y = await _vectors(field)(party, amount)
+        seconds = []
+        for _ in range(REPETITIONS + 1):
+            await agree(party, "beginning", "material")
+            began = time.perf_counter()
+            await prepare(party, multiply, x, y)
+            seconds.append(time.perf_counter() - began)
+            await multiply(party, x, y)
+        return seconds[1:]
+
+    return study
+
+
+def measure_material(preprocessing: str, field: Field, amount: int, goal: float) -> Row:
+    """Time how triples are made: masks, products, and what a dealer sends."""
+    results = simulate(_material(field, amount), [None] * PARTIES, preprocessing=preprocessing)
+    slowest = [max(times) for times in zip(*results, strict=True)]
+    seconds = median(slowest)
+    name = f"10^{len(str(amount)) - 1} triples, {field}"
+    peak = max(costs.peak_memory_bytes for costs in results.costs.parties)
+    return Row(
+        name, preprocessing, amount, "triple", goal, seconds, tuple(slowest), amount / seconds, 0, 0, peak, 0.0, 0.0
+    )
+
+
+def measure_training(solver: str, preprocessing: str, goal: float) -> Row:
+    """Time a logistic regression on the breast-cancer data, once all are connected.
+
+    Newton's fit takes its material as it goes; gradient descent, like the building blocks, finds it
+    prepared.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    from protocols import logistic_regression
+
+    X, y = load_breast_cancer(return_X_y=True)
+    parts = [(X[k::PARTIES], y[k::PARTIES]) for k in range(PARTIES)]
+    # Agreed in the study: a power of ten above each feature.
+    bounds = 10.0 ** np.ceil(np.log10(X.max(axis=0)))
+
+    async def study(party: Party, data: Any) -> Any:
+        async def fit(seat: Party) -> Any:
+            return await logistic_regression(seat.at("fit"), *data, l2=1.0, solver=solver, bound=bounds)
+
+        seconds = []
+        before = party.costs.total
+        for _ in range(REPETITIONS + 1):
+            if solver == "gradient":
+                await prepare(party, fit)
+            await agree(party, "beginning", "training")
+            before = party.costs.total
+            began = time.perf_counter()
+            await fit(party)
+            seconds.append(time.perf_counter() - began)
+        spent = party.costs.since(before)
+        return seconds[1:], spent.bytes_sent, spent.rounds
+
+    results = simulate(study, parts, preprocessing=preprocessing)
+    slowest = [max(times) for times in zip(*(result[0] for result in results), strict=True)]
+    seconds = median(slowest)
+    name = "breast cancer, 100 gradient steps" if solver == "gradient" else "breast cancer, Newton fit"
+    return Row(
+        name,
+        preprocessing,
+        1,
+        "fit",
+        goal,
+        seconds,
+        tuple(slowest),
+        1 / seconds,
+        max(result[1] for result in results),
+        max(result[2] for result in results),
+        max(costs.peak_memory_bytes for costs in results.costs.parties[:PARTIES]),
+        0.0,
+        0.0,
+    )
+
+
+_COLD = """
+from parties import simulate
+from protocols import secure_sum
+async def study(party, data):
+    return await secure_sum(party, data, bound=100)
+print(simulate(study, [[1], [2], [3]], preprocessing="prss")[0])
+"""
+
+
+def measure_cold_start(goal: float) -> Row:
+    """Time a program from its start to its first secure sum: interpreter, imports, processes, TLS."""
+    seconds = []
+    for _ in range(REPETITIONS + 1):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", _COLD], check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+        seconds.append(time.perf_counter() - began)
+    middle = median(seconds[1:])
+    return Row(
+        "cold start to first sum", "prss", 1, "run", goal, middle, tuple(seconds[1:]), 1 / middle, 0, 0, 0, 0.0, 0.0
+    )
+
+
+def measure_round(echo: float) -> Row:
+    """Time a round of three parties: 16 bytes to each other, over our mesh alone."""
+    rounds = 500
+
+    async def study(party: Party, data: Any) -> Any:
+        seconds = []
+        cost = party.cost_of("round")
+        for _ in range(REPETITIONS + 1):
+            began = time.perf_counter()
+            for _ in range(rounds):
+                step = party.next_step("round")
+                for other in party.others:
+                    await party.send(other, step, b"sixteen bytes...", cost)
+                for other in party.others:
+                    await party.transport.receive(other, step, 16)
+            seconds.append((time.perf_counter() - began) / rounds)
+        return seconds[1:]
+
+    results = simulate(study, [None] * PARTIES, preprocessing="prss")
+    slowest = [max(times) for times in zip(*results, strict=True)]
+    seconds = median(slowest)
+    goal = echo + 0.00015
+    times = tuple(slowest)
+    return Row("one round of 16 bytes", "-", 1, "round", goal, seconds, times, 1 / seconds, 32, 1, 0, echo, seconds / echo)
+
+
+# ---- the whole ----------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """Tell what the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "kernels": F127.backend,
+        "load_before": round(load, 2),
+    }
+
+
+def main(
+    *, quick: bool = False, json_file: str | None = None, preprocessings: Sequence[str] = ("prss", "dealer")
+) -> int:
+    """Measure, print a table, and write JSON where asked; returns the exit status."""
+    from rich.console import Console
+
+    console = Console()
+    about = machine()
+    console.print(", ".join(f"{name}: {value}" for name, value in about.items()))
+    limits = fastest_of(3, measure_limits)
+    console.print(
+        f"plain asyncio TLS stream: {limits['stream_bytes_per_second'] / 1e6:.0f} MB/s, "
+        f"echo {limits['echo_seconds'] * 1e3:.3f} ms"
+    )
+    rows: list[Row] = [measure_round(limits["echo_seconds"])]
+    for preprocessing in preprocessings:
+        for work in workloads(quick):
+            rows.append(measure(work, preprocessing, limits["stream_bytes_per_second"]))
+            console.print(f"  {rows[-1].name} ({preprocessing}): {rows[-1].seconds:.4f} s", highlight=False)
+        amount = 10**5 if quick else 10**6
+        for field in (F61, F127):
+            goal = amount / (2e6 if preprocessing == "prss" else 1e6)
+            rows.append(measure_material(preprocessing, field, amount, goal))
+        rows += _trainings(preprocessing, console.print)
+    rows.append(measure_cold_start(1.2))
+    console.print(table(rows))
+    if json_file:
+        with open(json_file, "w", encoding="utf-8") as out:
+            json.dump({"machine": about, "limits": limits, "rows": [asdict(row) for row in rows]}, out, indent=1)
+    return 0
+
+
+def _trainings(preprocessing: str, say: Callable[[str], Any]) -> list[Row]:
+    try:
+        import sklearn.datasets  # noqa: F401 - only to know whether it is there
+    except ImportError:
+        say("  training rows left out: they need scikit-learn, pip install 'sottovoce\\[examples]'")
+        return []
+    return [measure_training("gradient", preprocessing, 0.4), measure_training("newton", preprocessing, 1.0)]
+
+
+def table(rows: Sequence[Row]) -> Any:
+    """Lay the rows out for a terminal."""
+    from rich.table import Table
+
+    laid = Table(title=f"{PARTIES} processes, mutual TLS, median of {REPETITIONS}", title_justify="left")
+    for title in ("work", "material", "seconds", "goal", "a second", "MB/party", "rounds", "peak MB", "x limit"):
+        laid.add_column(title, justify="left" if title in ("work", "material") else "right", no_wrap=True)
+    for row in rows:
+        laid.add_row(
+            row.name,
+            row.preprocessing,
+            f"{row.seconds:.4f}",
+            f"{row.goal_seconds:.4g}",
+            f"{row.per_second:,.0f}",
+            f"{row.bytes_per_party / 1e6:.2f}" if row.bytes_per_party else "",
+            str(row.rounds) if row.rounds else "",
+            f"{row.peak_memory_bytes / 2**20:.0f}" if row.peak_memory_bytes else "",
+            f"{row.ratio:.2f}" if row.ratio else "",
+        )
+    return laid
