@@ -9,14 +9,16 @@ arrive between aiohttp's part of the connection and ours (:mod:`parties.wire`).
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from parties.frames import FRAME_BYTES, FrameError, Kind, parse
 from parties.identity import Identity, client_context, host_name, presented_certificate, server_context
@@ -69,6 +71,43 @@ class _UpgradedWebSocket(aiohttp.ClientWebSocketResponse):
         self.response = response
 
 
+class AddressBook(AbstractResolver):
+    """Says where the node of a key is dialled.
+
+    The name in the URL is the key's (:func:`parties.identity.host_name`), so that TLS asks for that key
+    and checks that it is that key who answers, at whatever address.
+    """
+
+    def __init__(self, hosts: Mapping[str, str]) -> None:
+        self._hosts = hosts
+        self._names = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of the node whose key has the name ``host``."""
+        address = self._hosts[host]
+        try:
+            version = ipaddress.ip_address(address).version
+        except ValueError:
+            found = await self._names.resolve(address, port, family)
+            return [ResolveResult({**result, "hostname": host}) for result in found]
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if version == 6 else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        """Release nothing."""
+        await self._names.close()
+
+
 class Doorkeeper:
     """Our side of all connections: accepts those of higher ranks and dials those of lower ones.
 
@@ -83,7 +122,11 @@ class Doorkeeper:
     session : bytes
         What this run is called.
     expects : callable
-        ``expects(rank)`` gives a new :class:`Link` if a connection from that rank is due, else None.
+        ``expects(rank)`` gives a new :class:`Link` if a connection to that rank is due, else None.
+    connected : callable
+        Told of each link when both sides have said hello.
+    lost : callable
+        ``lost(link, fault)`` is told when a link's connection is gone.
     """
 
     def __init__(
@@ -115,10 +158,11 @@ class Doorkeeper:
         pinned = [member.certificate for number, member in enumerate(self._members) if number != self._rank]
         # A certificate that was not made for this fails here, and not in the middle of dialling.
         self._names = [host_name(member.certificate) for member in self._members]
+        hosts = {name: member.host for name, member in zip(self._names, self._members, strict=True)}
         if self._rank > 0:
             self._client_tls = client_context(self._identity, pinned)
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, resolver=AddressBook(hosts), use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
                 ws_response_class=_UpgradedWebSocket,
@@ -135,12 +179,14 @@ class Doorkeeper:
 
     async def close(self) -> None:
         """Stop accepting and close what is still open."""
-        if self._listening is not None:
-            self._listening.close()
-        if self._server is not None:
-            await self._server.shutdown(1.0)
-        if self._client is not None:
-            await self._client.close()
+        try:
+            if self._listening is not None:
+                self._listening.close()
+            if self._server is not None:
+                await self._server.shutdown(1.0)
+        finally:
+            if self._client is not None:
+                await self._client.close()
 
     # ---- being dialled --------------------------------------------------------------------------
 
@@ -156,7 +202,7 @@ class Doorkeeper:
         await socket_.prepare(request)
         try:
             hello = await socket_.receive_bytes(timeout=_HANDSHAKE_SECONDS)
-        except (TimeoutError, aiohttp.WSMessageTypeError):
+        except (TimeoutError, TypeError):  # TypeError: it is no binary message
             await socket_.close(code=_NOT_EXPECTED)
             return socket_
         link = self._expects(peer) if self._is_hello(hello, peer) else None
@@ -213,12 +259,10 @@ class Doorkeeper:
         client = self._client
         if client is None or self._client_tls is None:
             raise RuntimeError("the doorkeeper is not open")
-        host = f"[{member.host}]" if ":" in member.host else member.host
         try:
             websocket = await client.ws_connect(
-                f"wss://{host}:{member.port}{_PATH}",
+                f"wss://{self._names[peer]}:{member.port}{_PATH}",
                 ssl=self._client_tls,
-                server_hostname=self._names[peer],
                 max_msg_size=FRAME_BYTES + 1,
                 compress=0,
             )

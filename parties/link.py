@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -139,7 +140,8 @@ class Link:
         self._arrived: dict[str, Buffer] = {}
         self._partial: dict[str, bytearray] = {}
         self._waiting: dict[str, _Waiter] = {}
-        self._used: dict[str, None] = {}
+        self._used: set[str] = set()
+        self._used_in_order: deque[str] = deque()
         self._held = 0
         self._reading_paused = False
 
@@ -337,9 +339,10 @@ class Link:
         return PeerError(text, rank=self.peer, step=step)
 
     def _remember(self, step: str) -> None:
-        self._used[step] = None
-        if len(self._used) > _REMEMBERED_STEPS:
-            del self._used[next(iter(self._used))]
+        self._used.add(step)
+        self._used_in_order.append(step)
+        if len(self._used_in_order) > _REMEMBERED_STEPS:
+            self._used.discard(self._used_in_order.popleft())
 
     def _hold(self, size: int) -> None:
         self._held += size
@@ -372,8 +375,10 @@ class Link:
         return None
 
     def fail_waiters(self, fault: Fault) -> None:
-        """End every wait, because nothing more can come."""
+        """End every wait, because nothing more can come, or go."""
         self.failed = True
+        if self.wire is not None:
+            self.wire.give_up()
         waiting, self._waiting = self._waiting, {}
         for step, waiter in waiting.items():
             if not waiter.future.done():

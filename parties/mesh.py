@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mpc.errors import PeerError, SottovoceError
+from mpc.errors import PeerError, for_peers
 from parties.connect import Doorkeeper, Member
 from parties.frames import SESSION_BYTES
 from parties.identity import Identity
@@ -129,7 +129,8 @@ class Mesh:
     async def __aenter__(self) -> Mesh:
         try:
             await self.connect()
-        except BaseException:
+        except BaseException as error:
+            await self.stop(error)
             await self.close()
             raise
         return self
@@ -271,7 +272,8 @@ class Mesh:
         text = f"{link.name} stopped: {abort.type_name}" + (f": {abort.text}" if abort.text else "")
         # A peer's word can blame a third one, but not us: that would make no sense in our report.
         culprit = abort.rank if abort.rank in self._peers else link.peer
-        self._fail(Fault(text, culprit, abort.step), tell=False)
+        # Told on, since not all may be connected to all yet.
+        self._fail(Fault(text, culprit, abort.step), tell=True)
 
     def _on_lost(self, link: Link, fault: Exception | None) -> None:
         if self._links.get(link.peer) is not link or link.finished or self._closing:
@@ -301,8 +303,9 @@ class Mesh:
             link.fail_waiters(fault)
 
     def _tell(self, abort: Abort) -> None:
+        # Whose fault it is hears of it like the others, if it still can: it may be a mere mistake.
         for link in self._links.values():
-            if not link.failed and not link.finished:
+            if not link.finished:
                 link.abort(abort)
 
     # ---- time -----------------------------------------------------------------------------------
@@ -380,26 +383,30 @@ class Mesh:
         if isinstance(error, PeerError):
             await self.abort(type(error).__name__, str(error), rank=error.rank, step=error.step)
         else:
-            await self.abort(type(error).__name__, str(error) if isinstance(error, SottovoceError) else "")
+            await self.abort(type(error).__name__, for_peers(error))
 
     async def close(self) -> None:
         """Say goodbye, unless the run failed, and close the links; waits for the others to take note."""
         if self._closing:
             return
         self._closing = True
+        failed = self._fault is not None
+        left = self._fault = self._fault or Fault("we have left", self.rank)
         for timer in (self._sweep_timer, self._beat_timer):
             if timer is not None:
                 timer.cancel()
         try:
-            await self._part()
+            await self._part(failed)
         finally:
+            for link in self._links.values():
+                link.fail_waiters(left)
             await self._doorkeeper.close()
 
-    async def _part(self) -> None:
+    async def _part(self, failed: bool) -> None:
         wires = []
         for link in self._links.values():
             if link.wire is not None:
-                if self._fault is None and not link.failed:
+                if not failed:
                     link.goodbye()
                 link.wire.say_close()
                 wires.append(link.wire)
@@ -409,7 +416,7 @@ class Mesh:
             # The answer to our close frame says that everything before it has arrived. A failed run has
             # nothing to deliver but its abort.
             seconds = self.patience.close_seconds
-            seconds = seconds if self._fault is None else min(seconds, _LAST_WORDS_SECONDS)
+            seconds = min(seconds, _LAST_WORDS_SECONDS) if failed else seconds
             await asyncio.wait([wire.close_seen for wire in wires], timeout=seconds)
             for wire in wires:
                 wire.close()

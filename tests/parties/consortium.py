@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from parties.connect import AddressBook
 from parties.frames import Kind, pack_header
 from parties.identity import Identity, client_context, host_name, make_identity
 from parties.mesh import Member, Mesh, Patience
@@ -73,15 +74,23 @@ class Consortium:
         ranks = range(len(self.members))
         return await asyncio.gather(*(one(rank) for rank in ranks), return_exceptions=True)
 
+    def client(self) -> aiohttp.ClientSession:
+        """An ordinary client that knows where our nodes are."""
+        hosts = {host_name(member.certificate): member.host for member in self.members}
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=AddressBook(hosts)))
+
+    def address(self, rank: int) -> str:
+        """What stands in the URL of a node."""
+        return f"{host_name(self.members[rank].certificate)}:{self.members[rank].port}"
+
     @contextlib.asynccontextmanager
     async def rogue(self, rank: int, to: int, *, hello: bool = True, session: bytes = SESSION) -> AsyncIterator[Rogue]:
         """Dial a node with the certificate of ``rank`` and an ordinary WebSocket client."""
         pinned = [self.members[to].certificate]
-        async with aiohttp.ClientSession() as client:
+        async with self.client() as client:
             async with client.ws_connect(
-                f"wss://127.0.0.1:{self.members[to].port}/mesh",
+                f"wss://{self.address(to)}/mesh",
                 ssl=client_context(self.identities[rank], pinned),
-                server_hostname=host_name(self.members[to].certificate),
                 max_msg_size=2**20,
             ) as websocket:
                 rogue = Rogue(rank, to, session, websocket)

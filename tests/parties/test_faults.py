@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from mpc.errors import PeerError
-from parties.frames import Kind
-from parties.identity import client_context, host_name, make_identity
+from parties.frames import Kind, parse
+from parties.identity import client_context, make_identity
 from parties.mesh import Member, Mesh, Patience
 from tests.parties.consortium import QUICK, Consortium, Rogue, Run
 
@@ -146,14 +146,18 @@ def test_a_fault_ends_the_run_at_every_honest_party(name: str, run: Run) -> None
 async def with_a_rogue(nodes: Consortium, misbehave: Misbehave, patience: Patience = QUICK) -> list[Any]:
     """Let party 2 misbehave towards party 0; return what ended parties 0 and 1."""
 
+    waiting = [asyncio.Event(), asyncio.Event()]
+
     async def honest(rank: int) -> None:
         async with nodes.mesh(rank, patience) as mesh:
+            waiting[rank].set()
             # Party 1 waits for another step and another party: it hears of the fault from party 0.
             await (mesh.receive(2, STEP, 16) if rank == 0 else mesh.receive(0, "elsewhere", 16))
 
     both = asyncio.gather(honest(0), honest(1), return_exceptions=True)
     async with nodes.rogue(2, 0) as to_zero, nodes.rogue(2, 1):
-        await asyncio.sleep(0.05)
+        for event in waiting:
+            await event.wait()
         with contextlib.suppress(ConnectionError):  # the honest may be quicker than the rogue
             await misbehave(to_zero)
         return list(await both)
@@ -175,6 +179,23 @@ def test_a_wrong_length_is_seen_when_the_message_came_first(run: Run) -> None:
         assert (caught.value.rank, caught.value.step) == (1, STEP)
 
     run(main())
+
+
+def test_whose_fault_it_is_hears_what_it_was(run: Run) -> None:
+    """It may be a mere mistake, of a node that wants to know."""
+    heard = []
+
+    async def misbehave(rogue: Rogue) -> None:
+        await rogue.send(Kind.DATA, STEP, b"x" * 15)
+        heard.append(parse(await rogue.websocket.receive_bytes(timeout=5)))
+
+    async def main() -> None:
+        with Consortium.found(3) as nodes:
+            await with_a_rogue(nodes, misbehave)
+
+    run(main())
+    assert heard[0].kind is Kind.ABORT
+    assert b"party 2 sent 15 bytes where 16 were due" in bytes(heard[0].payload)
 
 
 def test_silence_ends_with_the_patience_of_a_receive(run: Run) -> None:
@@ -286,9 +307,8 @@ def test_another_member_in_its_place_is_not_taken_for_it(run: Run) -> None:
         with Consortium.found(3) as nodes:
             zero, one, two = nodes.members
             swapped = [Member(zero.certificate, one.host, one.port), one, two]
-            errors = await failures_to_connect(
-                nodes.mesh(0, HASTY), nodes.mesh(1, HASTY), nodes.mesh(2, HASTY, members=swapped)
-            )
+            # Party 2 gives up first: before the others do, and are not there any more.
+            errors = await failures_to_connect(nodes.mesh(0), nodes.mesh(1), nodes.mesh(2, HASTY, members=swapped))
         assert "party 0 (the TLS handshake failed" in str(errors[2])
 
     run(main())
@@ -343,12 +363,9 @@ async def unknown_certificate(nodes: Consortium) -> None:
 
 
 async def try_to_get_in(nodes: Consortium, context: ssl.SSLContext) -> None:
-    zero = nodes.members[0]
-    async with aiohttp.ClientSession() as client:
+    async with nodes.client() as client:
         with pytest.raises((aiohttp.ClientError, OSError)):
-            await client.ws_connect(
-                f"wss://127.0.0.1:{zero.port}/mesh", ssl=context, server_hostname=host_name(zero.certificate)
-            )
+            await client.ws_connect(f"wss://{nodes.address(0)}/mesh", ssl=context)
 
 
 async def a_member_twice(nodes: Consortium) -> None:
@@ -377,13 +394,10 @@ async def a_member_with_garbage(nodes: Consortium) -> None:
 
 
 async def a_member_asks_for_pages(nodes: Consortium) -> None:
-    zero = nodes.members[0]
-    context = client_context(nodes.identities[1], [zero.certificate])
-    async with aiohttp.ClientSession() as client:
+    context = client_context(nodes.identities[1], [nodes.members[0].certificate])
+    async with nodes.client() as client:
         for path, status in (("/", 404), ("/mesh", 400)):
-            async with client.get(
-                f"https://127.0.0.1:{zero.port}{path}", ssl=context, server_hostname=host_name(zero.certificate)
-            ) as answer:
+            async with client.get(f"https://{nodes.address(0)}{path}", ssl=context) as answer:
                 assert answer.status == status
 
 
@@ -403,32 +417,36 @@ STRANGERS = [
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: stranger.__name__)
 def test_strangers_do_not_disturb_a_run(stranger: Callable[[Consortium], Awaitable[None]], run: Run) -> None:
     async def main() -> None:
-        over = asyncio.Event()
+        over, turned = asyncio.Event(), asyncio.Event()
         turns = [0, 0]
 
         async def talk(mesh: Mesh) -> None:
             peer = 1 - mesh.rank
             while True:
                 turn = turns[mesh.rank]
-                await mesh.send(peer, f"{turn}", b"1" if over.is_set() else b"0")
-                theirs = await mesh.receive(peer, f"{turn}", 1)
+                ours = b"1" if over.is_set() else b"0"
+                await mesh.send(peer, f"{turn}", ours)
+                theirs = bytes(await mesh.receive(peer, f"{turn}", 1))
                 turns[mesh.rank] += 1
-                if bytes(theirs) == b"1" and over.is_set():
+                turned.set()
+                if ours == theirs == b"1":
                     return
+
+        async def until_more_than(count: int) -> None:
+            async with asyncio.timeout(10):
+                while turns[0] <= count:
+                    turned.clear()
+                    await turned.wait()
 
         with Consortium.found(2) as nodes:
             talking = asyncio.ensure_future(nodes.run(talk))
-            await asyncio.sleep(0.1)
-            before = turns[0]
-            assert before
-            await stranger(nodes)
-            assert turns[0] > before
-            over.set()
-            assert [type(result) for result in await talking] in (
-                [type(None)] * 2,
-                [type(None), PeerError],
-                [PeerError, type(None)],
-            )
+            try:
+                await until_more_than(0)
+                await stranger(nodes)
+                await until_more_than(turns[0])
+            finally:
+                over.set()
+            assert await talking == [None, None]
 
     run(main())
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mpc.errors import PeerError
-from parties.mesh import Mesh, Patience
+from parties.mesh import Member, Mesh, Patience
 from tests.parties.consortium import QUICK, Consortium, Run
 
 SIZES = [0, 1, 15, 16, 8192, 8193, 256 * 1024 - 100, 256 * 1024, 1_000_000]
@@ -18,6 +18,14 @@ SIZES = [0, 1, 15, 16, 8192, 8193, 256 * 1024 - 100, 256 * 1024, 1_000_000]
 
 def others(mesh: Mesh, nodes: int) -> list[int]:
     return [rank for rank in range(nodes) if rank != mesh.rank]
+
+
+async def meet(mesh: Mesh, nodes: int) -> None:
+    """Wait until all are connected and at work."""
+    for peer in others(mesh, nodes):
+        await mesh.send(peer, "here", b"")
+    for peer in others(mesh, nodes):
+        await mesh.receive(peer, "here", 0)
 
 
 @pytest.mark.parametrize(("parties", "dealer"), [(2, False), (2, True), (3, False), (4, True)])
@@ -88,7 +96,7 @@ def test_what_was_sent_before_the_goodbye_can_be_received_after_it(run: Run) -> 
         began = time.monotonic()
         with pytest.raises(PeerError, match="party 0 has finished and never sent what was due at step 'never'"):
             await mesh.receive(0, "never", 1)
-        assert time.monotonic() - began < 0.05
+        assert time.monotonic() - began < 2  # the patience is 5
         return "stayed"
 
     with Consortium.found(2) as nodes:
@@ -128,6 +136,7 @@ def test_an_abort_reaches_the_others_at_once(run: Run) -> None:
     heard: list[float] = []
 
     async def program(mesh: Mesh) -> None:
+        await meet(mesh, 3)
         if mesh.rank == 0:
             await asyncio.sleep(0.05)
             heard.append(time.monotonic())
@@ -144,13 +153,13 @@ def test_an_abort_reaches_the_others_at_once(run: Run) -> None:
 
     with Consortium.found(3) as nodes:
         assert run(nodes.run(program)) == [None] * 3
-    assert max(heard) - min(heard) < 0.1
+    assert max(heard) - min(heard) < 0.5  # milliseconds, on a machine that is not busy
 
 
 def test_an_abort_shows_no_escape_sequences(run: Run) -> None:
     async def program(mesh: Mesh) -> str:
+        await meet(mesh, 2)
         if mesh.rank == 0:
-            await asyncio.sleep(0.05)
             await mesh.abort("\x1b[2JError", "\x1b]0;owned\x07" + "x" * 5000)
             return ""
         with pytest.raises(PeerError) as caught:
@@ -165,6 +174,7 @@ def test_an_abort_shows_no_escape_sequences(run: Run) -> None:
 
 def test_an_exception_leaves_the_block_as_an_abort_without_its_text(run: Run) -> None:
     async def program(mesh: Mesh) -> None:
+        await meet(mesh, 2)
         if mesh.rank == 0:
             raise LookupError("patient 4711")
         await mesh.receive(0, "never", 1)
@@ -272,7 +282,7 @@ def test_bytes_on_the_wire_are_the_kernels(run: Run) -> None:
         for turn, size in enumerate([0, 300_000, 5000, 30_000]):
             await mesh.send(peer, f"{turn}", bytes(size))
             await mesh.receive(peer, f"{turn}", size)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             traffic = mesh.traffic[peer]
             marks.append((*counted_by_kernel(mesh), traffic.wire_sent, traffic.wire_received))
             await asyncio.sleep(0.05)  # until the other one has looked, too
@@ -339,6 +349,52 @@ def test_nonsense_is_refused(change: dict[str, Any]) -> None:
                 Mesh(nodes.identities[0], arguments.pop("rank"), arguments.pop("members"), parties=2, **arguments)
 
     asyncio.run(make())
+
+
+def test_addresses_may_be_names(run: Run) -> None:
+    async def program(mesh: Mesh) -> int:
+        await mesh.send(1 - mesh.rank, "hello", b"x")
+        return len(await mesh.receive(1 - mesh.rank, "hello", 1))
+
+    with Consortium.found(2) as nodes:
+        nodes.members = [Member(m.certificate, "localhost", m.port) for m in nodes.members]
+        assert run(nodes.run(program)) == [1, 1]
+
+
+def test_after_we_left_nothing_waits_for_ever(run: Run) -> None:
+    async def program(mesh: Mesh) -> None:
+        forgotten = asyncio.ensure_future(mesh.receive(1 - mesh.rank, "never", 1))
+        await asyncio.sleep(0.05)
+        await mesh.close()
+        with pytest.raises(PeerError, match=r"we have left|has finished"):
+            await forgotten
+        with pytest.raises(PeerError, match="we have left"):
+            await mesh.send(1 - mesh.rank, "after", b"")
+
+    with Consortium.found(2) as nodes:
+        assert run(nodes.run(program)) == [None, None]
+
+
+def test_a_sender_that_is_held_up_hears_of_an_abort(run: Run) -> None:
+    async def flood(mesh: Mesh) -> None:
+        for number in range(1000):  # party 1 never reads
+            await mesh.send(1, f"{number}", bytes(200_000))
+
+    async def program(mesh: Mesh) -> None:
+        await meet(mesh, 3)
+        if mesh.rank == 0:
+            began = time.monotonic()
+            with pytest.raises(PeerError, match="party 2 stopped: KeyError"):
+                await flood(mesh)
+            assert time.monotonic() - began < 1.2
+        elif mesh.rank == 1:
+            await asyncio.sleep(1.5)
+        else:
+            await asyncio.sleep(0.2)
+            await mesh.abort("KeyError", "")
+
+    with Consortium.found(3) as nodes:
+        assert run(nodes.run(program, buffer_bytes=2**20)) == [None] * 3
 
 
 def test_the_quick_patience_is_quick() -> None:
