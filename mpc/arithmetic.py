@@ -102,7 +102,8 @@ async def products(party: Party, name: str, jobs: Sequence[tuple[Share, Share, O
         a, b = (s.masked.mask if s.masked is not None else masks[id(s)] for s in (x, y))
         pending.append((a.summand, b.summand, await preprocessing.product(party, a, b, operation)))
     summands = [masks[id(s)].summand for s in fresh]
-    masks.clear()  # what the products were made from is not needed any more
+    for used in masks.values():
+        used.release()
 
     # 3. Open d = x - a: uniform, whatever x is.
     offsets = await open_masked(party, name, fresh, summands)
@@ -233,7 +234,13 @@ async def truncate(party: Party, x: Share, to: int | None = None) -> Share:
 async def truncate_all(party: Party, shares: Sequence[Share], to: int | None = None) -> list[Share]:
     """Truncate several arrays in one round; see :func:`truncate`."""
     to = FRACTION_BITS if to is None else to
+    if to < 0:
+        raise ValueError("truncate() keeps at least 0 fraction bits")
+    lifted = [None if x.scale > to else x.lifted(to) for x in shares]
     going = [x for x in shares if x.scale > to]
+    for x in going:
+        if x.scale - to >= x.field.bits:
+            raise RangeError(f"truncate: {x.scale - to} fraction bits are more than {x.field} drops at a time")
     masks = [await bounded_mask(party, x, f"truncate to scale {to}") for x in going]
     offsets = await open_masked(party, "truncate", going, [r.summand for r in masks])
     truncated = []
@@ -243,7 +250,7 @@ async def truncate_all(party: Party, shares: Sequence[Share], to: int | None = N
         masked = Masked(shift.apply(x.field, offset), r.after(shift))
         truncated.append(Share(x.field, None, to, magnitude, leads=party.rank == 0, masked=masked))
     results = iter(truncated)
-    return [next(results) if x.scale > to else x.lifted(to) for x in shares]
+    return [next(results) if x is None else x for x in lifted]
 
 
 def mask_bits(magnitude: int) -> int:

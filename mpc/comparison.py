@@ -46,8 +46,8 @@ async def less_than(party: Party, x: Share | Public, y: Share | Public) -> Share
     -----
     Exact. Opens the difference under a mask 40 bits longer (statistical, 2^-40 an entry) and bits under
     uniform masks. Semi-honest. With k the bits of the bound on the difference and the preprocessing
-    ``dealer``: ``2 + ceil(log2(k))`` rounds, 1 field element and about ``3 k`` bits opened an entry;
-    with ``prss`` one round more for three and four parties.
+    ``dealer``: ``2 + ceil(log2(k))`` rounds, 1 field element and about ``3 k`` bits opened an entry.
+    With ``prss`` and t possible colluders ``2 t`` rounds more: two for three or four parties.
     """
     difference = x - y
     if not isinstance(difference, Share):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpc.errors import AgreementError, DataError, PeerError, RangeError
-from mpc.share import FRACTION_BITS, Share, ceil_scaled
+from mpc.share import FRACTION_BITS, Share, all_integers, ceil_scaled, python_integers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 1024
 _MOST_AXES = 8
-_MOST_ENTRIES = 1 << 40
+_MOST_ENTRIES = 1 << 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class Header:
             and magnitude.isdecimal()
             and len(magnitude) < 100
             and isinstance(field, str)
+            and field.isascii()
+            and field.isprintable()
+            and len(field) < 20
         ):
             raise ValueError("not a header")
         return cls(tuple(shape), scale, int(magnitude), field)
@@ -91,24 +95,28 @@ _WHAT_TO_DO = "agree on a wider bound in the study, or correct these values"
 
 
 def _checked_magnitude(bound: float, scale: int, field: Field) -> int:
-    if not (math.isfinite(bound) and bound >= 0):
-        raise DataError("a bound is a finite number, at least 0")
     magnitude = ceil_scaled(bound, scale)
     if magnitude > field.half:
         raise RangeError(
-            f"a bound of {float(bound):.3g} with {scale} fraction bits does not fit {field}: "
+            f"a bound of 2^{magnitude.bit_length() - scale} with {scale} fraction bits does not fit {field}: "
             "declare a tighter bound, scale the data, or use a larger field"
         )
     return magnitude
 
 
 def _as_numbers(values: Any, rank: int) -> NDArray[Any]:
+    if "numpy.ma" in sys.modules and np.ma.is_masked(values):
+        raise DataError(f"party {rank}: the input has masked entries; drop or impute them before sharing")
     array = np.asarray(values)
+    if array.dtype.kind == "f" and isinstance(values, list | tuple):
+        objects = np.array(values, dtype=object)
+        if objects.size and all_integers(objects):  # numpy turns a list of very large integers into floats
+            array = objects
     if array.dtype.kind == "b":
         return array.astype(np.int64)
     if array.dtype.kind == "O" and array.size:
-        if all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in array.flat):
-            return array
+        if all_integers(array):
+            return python_integers(array)
         if all(isinstance(v, int | float | np.integer | np.floating) for v in array.flat):
             return array.astype(np.float64)
     if array.dtype.kind in "iu":
@@ -179,8 +187,8 @@ async def share_owned(
             await party.send(other, step, header.to_bytes(), cost)
         return _expand(party, owner, header, field, encoded)
     received = await _receive_header(party, owner, step)
-    magnitude = _checked_magnitude(bound, received.scale, field)
     expected_scale = scale if received.scale else 0
+    magnitude = _checked_magnitude(bound, expected_scale, field)
     ours = Header(received.shape if shape is None else tuple(shape), expected_scale, magnitude, field.name)
     if ours.shape != received.shape:
         raise AgreementError(f"party {owner} shares shape {received.shape}, party {party.rank} expects {ours.shape}")
@@ -246,7 +254,12 @@ def _agree(ours: Header, theirs: Header, other: int, rank: int) -> None:
 def _expand(party: Party, owner: int, header: Header, field: Field, encoded: FieldArray | None) -> Share:
     """Expand our summand: the owner keeps what is left after the others' pseudorandom ones."""
     if encoded is None:
-        summand = party.pair_stream(owner, "share").elements(field, header.shape)
+        try:
+            summand = party.pair_stream(owner, "share").elements(field, header.shape)
+        except MemoryError:
+            raise AgreementError(
+                f"party {owner} shares an array of shape {header.shape}, which does not fit into our memory"
+            ) from None
     else:
         summand = encoded
         for other in range(party.size):

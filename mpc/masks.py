@@ -71,6 +71,9 @@ class Mask(Protocol):
     def after(self, structure: Structure) -> Mask:
         """Return the mask after a local operation."""
 
+    def release(self) -> None:
+        """Give back what products of the mask are made from; the summand stays."""
+
     def times(self, factor: int) -> Mask:
         """Return the mask multiplied by a public integer."""
 
@@ -84,8 +87,10 @@ class Masked(NamedTuple):
     offset: FieldArray
     mask: Mask
 
-    def after(self, structure: Structure) -> Masked:
-        """Return what the operation makes of both."""
+    def after(self, structure: Structure) -> Masked | None:
+        """Return what the operation makes of both; None where the mask has grown too long to follow."""
+        if self.mask.recipe.is_full:
+            return None
         return Masked(structure.apply(self.mask.field, self.offset), self.mask.after(structure))
 
     def times(self, factor: int) -> Masked:

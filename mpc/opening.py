@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ def unpack(flat: FieldArray, shapes: Sequence[tuple[int, ...]]) -> list[FieldArr
     """Cut what :func:`pack` joined."""
     arrays, start = [], 0
     for shape in shapes:
-        stop = start + int(np.prod(shape, dtype=np.int64))
+        stop = start + math.prod(shape)
         arrays.append(flat[start:stop].reshape(shape))
         start = stop
     return arrays

@@ -129,7 +129,7 @@ def _difference(terms: bytes, other: int, rank: int, preprocessing: str) -> str:
         version, theirs, size = json.loads(terms)
         known = theirs if theirs in PREPROCESSINGS else "unknown"
         said = f"version {int(version)}, preprocessing {known}, {int(size)} parties"
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         said = "something unreadable"
     return (
         f"party {other} joins with {said}; party {rank} with version {PROTOCOL_VERSION}, preprocessing "

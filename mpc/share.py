@@ -117,9 +117,10 @@ class Share:
         return (self[i] for i in range(len(self)))
 
     def _structured(self, structure: Structure) -> Share:
-        if self.masked is None:
+        masked = None if self.masked is None else self.masked.after(structure)
+        if masked is None:
             return self._with(structure.apply(self.field, self.values))
-        return self._masked_with(self.masked.after(structure), self.magnitude)
+        return self._masked_with(masked, self.magnitude)
 
     def reshape(self, *shape: int | Sequence[int]) -> Share:
         """Return the same entries in another shape; one length may be -1."""
@@ -194,19 +195,23 @@ class Share:
     def _encode_public(self, public: Public, scale: int) -> tuple[FieldArray, int]:
         """Encode public numbers at a scale; returns elements and the bound on their magnitude."""
         array = np.asarray(public)
-        if array.dtype.kind in "iu" or (array.dtype.kind == "O" and _all_integers(array)):
-            integers = np.asarray(array.astype(object) * (1 << scale)) if scale else array
+        if array.dtype.kind in "iu" or (array.dtype.kind == "O" and all_integers(array)):
+            integers = np.asarray(python_integers(array) << scale) if scale or array.dtype == object else array
             return self.field.encode(integers), _largest(integers)
         if array.dtype.kind == "f":
             if scale == 0 and array.size and not np.equal(np.rint(array), array).all():
                 raise DataError("an integer share takes integers; lift it with .lifted(24) to add fractions")
+            if scale >= self.field.bits:
+                raise RangeError(f"{scale} fraction bits are too many for {self.field} to add fractions: truncate first")
             return self.field.encode_fixed(array, scale), _largest_fixed(array, scale)
         raise TypeError(f"public numbers are integers or floats, not {array.dtype}")
 
-    def _plus_public(self, public: Public) -> Share:
+    def _plus_public(self, public: Public, *, negated: bool = False) -> Share:
         if self.leads is None:
             raise TypeError("this share does not know its party: add party.constant(...) instead")
         constant, magnitude = self._encode_public(public, self.scale)
+        if negated:  # as elements: numpy's own negation wraps unsigned and the least signed integers
+            constant = self.field.neg(constant)
         magnitude += self.magnitude
         if self.masked is not None and np.broadcast_shapes(constant.shape, self.shape) == self.shape:
             return self._masked_with(Masked(self.field.add(self.masked.offset, constant), self.masked.mask), magnitude)
@@ -229,7 +234,7 @@ class Share:
 
     def __sub__(self, other: Share | Public) -> Share:
         if not isinstance(other, Share):
-            return self._plus_public(-np.asarray(other))
+            return self._plus_public(other, negated=True)
         if self.masked is not None and other.masked is not None:
             return self + -other
         x, y = self._alike(other)
@@ -255,8 +260,7 @@ class Share:
         integers, largest = _public_integers(public, scale)
         magnitude = self._product_bound("multiplication by a public value", largest)
         if largest <= _INT64_MAX:
-            factors: Any = integers.astype(np.int64) if integers.dtype == object else integers
-            values = self.field.scale_int(self.values, factors)
+            values = self.field.scale_int(self.values, integers.astype(np.int64, copy=False))
         else:
             values = self.field.mul(self.values, self.field.encode(integers))
         return self._with(values, magnitude, self.scale + scale)
@@ -267,8 +271,8 @@ class Share:
         magnitude = self.magnitude * factor
         if magnitude > self.field.half:
             raise RangeError(
-                f"{operation}: a value bounded by {self.bound:.3g} (scale {self.scale}) times {factor:.3g} could leave "
-                f"{self.field}: truncate first, or declare a tighter bound"
+                f"{operation}: a value bounded by {self.bound:.3g} (scale {self.scale}) times {_about(factor)} could "
+                f"leave {self.field}: truncate first, or declare a tighter bound"
             )
         return magnitude
 
@@ -302,8 +306,6 @@ class Share:
 
         The caller vouches that it holds: proven, checked at the source, or checked on shares.
         """
-        if not (math.isfinite(bound) and bound >= 0):
-            raise ValueError("a bound is a finite number, at least 0")
         magnitude = min(self.magnitude, ceil_scaled(bound, self.scale))
         return Share(self.field, self._values, self.scale, magnitude, leads=self.leads, masked=self.masked)
 
@@ -341,14 +343,32 @@ def _joined(shares: Sequence[Share], join: Any) -> Share:
     return first._with(values, max(share.magnitude for share in lifted), scale)
 
 
-def ceil_scaled(bound: float, scale: int) -> int:
-    """Return ``ceil(bound * 2^scale)`` exactly."""
+def ceil_scaled(bound: float | np.integer[Any], scale: int) -> int:
+    """Return ``ceil(bound * 2^scale)`` exactly, for a bound of any size; ``DataError`` if it is none."""
+    if isinstance(bound, np.integer):
+        bound = int(bound)
+    if not bound >= 0 or bound == math.inf:
+        raise DataError("a bound is a finite number, at least 0")
     numerator, denominator = bound.as_integer_ratio()
     return -(-(int(numerator) << scale) // denominator)
 
 
-def _all_integers(array: NDArray[Any]) -> bool:
-    return all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in array.ravel())
+def all_integers(array: NDArray[Any]) -> bool:
+    """Whether an object array holds integers (or booleans) and nothing else."""
+    return all(isinstance(v, int | np.integer | np.bool_) for v in array.flat)
+
+
+def python_integers(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of Python's integers: numpy's own would wrap around, among objects, too."""
+    if array.dtype.kind != "O":
+        return array.astype(object)
+    integers = np.empty(array.shape, dtype=object)
+    integers.reshape(-1)[:] = [int(v) for v in array.flat]
+    return integers
+
+
+def _about(factor: int) -> str:
+    return f"{factor:.3g}" if factor < 1 << 100 else f"2^{factor.bit_length()}"
 
 
 def _largest(integers: NDArray[Any]) -> int:
@@ -367,13 +387,14 @@ def _public_integers(public: Public, scale: int) -> tuple[NDArray[Any], int]:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise DataError(f"{int((~np.isfinite(array)).sum())} of {array.size} public factors are NaN or infinite")
-        scaled = np.rint(np.ldexp(array.astype(np.float64), scale))
+        with np.errstate(over="ignore"):
+            scaled = np.rint(np.ldexp(array.astype(np.float64), scale))
+        if np.isinf(scaled).any():
+            raise RangeError(f"public factors from 2^{1024 - scale} up fit no field")
         largest = int(np.abs(scaled).max()) if array.size else 0
         exact = scaled.astype(np.int64) if largest < 1 << 62 else np.array([int(v) for v in scaled.flat], dtype=object)
         return exact.reshape(array.shape), largest
-    if array.dtype.kind in "iu" or (array.dtype.kind == "O" and _all_integers(array)):
+    if array.dtype.kind in "iu" or (array.dtype.kind == "O" and all_integers(array)):
         largest = _largest(array)
-        if largest <= _INT64_MAX and array.dtype != object:
-            array = array.astype(np.int64)
-        return array, largest
+        return array.astype(np.int64, copy=False) if largest <= _INT64_MAX else python_integers(array), largest
     raise TypeError(f"public numbers are integers or floats, not {array.dtype}")

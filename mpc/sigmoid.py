@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from mpc.party import Party
 
-ANGLE_SCALE = 20  # fraction bits of the argument that angles are computed from
+_ANGLE_BITS = 31  # an angle is an integer below 2^31
+_ANGLE_SCALE = 24  # fraction bits of the argument that angles are computed from: as many as fit, at most these
 # Below an error of 2e-5 waves and coefficients take more bits: 48 and 24 in place of 40 and 20.
 _COARSE_ERROR = 2e-5
 LEAST_ERROR = 1e-6
+_FAR_LIMIT, _LEAST_FAR_ERROR = 100.0, 5e-6
 _PI = Decimal("3.141592653589793238462643383279502884197169")
 _BLOCK = 2048  # entries evaluated at a time, so that memory stays flat
 LARGEST_LIMIT = 900.0
@@ -42,9 +44,9 @@ async def sigmoid(
         Any scale; its public bound must be at most ``limit`` (see :meth:`mpc.share.Share.bounded_by`).
     limit : float
         Range of the argument in which the result is right, at most 900. The material for one entry
-        grows with it: 32 elements at 22, 72 at 60.
+        grows with it: 32 elements at 22, 70 at 60.
     error : float
-        Largest error for ``|x| <= limit``, from 1e-6 up.
+        Largest error for ``|x| <= limit``, from 1e-6 up (5e-6 where the limit is above 100).
     allow_beyond : bool
         Take arguments whose public bound is above the limit. Where the value itself is above it, too,
         the result is some number between 0 and 1: the caller must check the range by other means.
@@ -63,15 +65,17 @@ async def sigmoid(
     -----
     A series of odd harmonics of period ``2 (limit + 10)``. Opens ``x - r`` once, where r is 40 bits
     longer than x (statistical, 2^-40 an entry); the rest is a public linear combination of shared
-    sines and cosines of r. Semi-honest. Sources: Zheng, Zhang, Wang, "Securely and efficiently
-    computing activation functions by Fourier series" (idea); :mod:`mpc.waves` for the material.
+    sines and cosines of r. Semi-honest. Sources: Zheng, Zhang, Chow, Peng, Tan,
+    Li, Yin, "Secure Softmax/Sigmoid for Machine-learning Computation", ACSAC 2023 (a sigmoid as a
+    Fourier series under a mask); :mod:`mpc.waves` for the material.
     Cost: 1 round (2 above 96 KiB, n >= 3); ``|x|`` elements opened; ``|x|`` waves of the
-    preprocessing.
+    preprocessing, which take ``2 t - 1`` rounds more with ``prss`` and t possible colluders.
     """
     if not 0 < limit <= LARGEST_LIMIT:
         raise ValueError(f"limit is positive and at most {LARGEST_LIMIT:g}")
-    if not LEAST_ERROR <= error < 0.1:
-        raise ValueError(f"error goes from {LEAST_ERROR:g} to 0.1")
+    least = LEAST_ERROR if limit <= _FAR_LIMIT else _LEAST_FAR_ERROR
+    if not least <= error < 0.1:
+        raise ValueError(f"error goes from {least:g} to 0.1 with a limit of {limit:g}")
     if x.bound > limit and not allow_beyond:
         raise RangeError(
             f"sigmoid: the argument is bounded by {x.bound:.3g}, above the limit of {limit:g}: "
@@ -80,15 +84,16 @@ async def sigmoid(
     field = x.field
     half_period, coefficients = series(limit, error)
     harmonics = tuple(range(1, 2 * len(coefficients), 2))
-    period = 2 * half_period << ANGLE_SCALE
+    angle_scale = min(_ANGLE_SCALE, _ANGLE_BITS - (2 * half_period).bit_length())
+    period = 2 * half_period << angle_scale
     wave_scale, factor_scale = (WAVE_SCALE, WAVE_SCALE // 2) if error >= _COARSE_ERROR else (48, 24)
-    if x.scale < ANGLE_SCALE:
-        x = x.lifted(ANGLE_SCALE)
-    shift = Structure("shift", (x.scale - ANGLE_SCALE,))
+    if x.scale < angle_scale:
+        x = x.lifted(angle_scale)
+    shift = Structure("shift", (x.scale - angle_scale,))
 
     # 1. The mask, brought to the scale of angles, and its waves.
     mask = await bounded_mask(party, x, "sigmoid")
-    angle_mask = mask.after(shift) if x.scale > ANGLE_SCALE else mask
+    angle_mask = mask.after(shift) if x.scale > angle_scale else mask
     answer = await party.preprocessing.waves(
         party, angle_mask, period=period, harmonics=harmonics, scale=wave_scale
     )

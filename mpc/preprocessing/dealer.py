@@ -56,10 +56,13 @@ class DealerMask:
         summand = structure.apply(self.field, self.summand)
         return DealerMask(self.field, summand, self.recipe.after(structure), self.pieces)
 
+    def release(self) -> None:
+        """Nothing to give back: we hold the summand alone."""
+
     def times(self, factor: int) -> DealerMask:
         """Multiply by a public integer."""
         summand = self.field.scale_int(self.summand, factor)
-        return DealerMask(self.field, summand, self.recipe.times(factor), self.pieces)
+        return DealerMask(self.field, summand, self.recipe.times(factor, self.field.modulus), self.pieces)
 
     def plus(self, other: Mask) -> DealerMask | None:
         """Add; None where the recipe would grow beyond what a request may hold."""

@@ -81,11 +81,15 @@ class PrssMask:
             summand = structure.apply(self.field, self.summand)
         return PrssMask(self._layout, self.field, pieces, summand, self.recipe.after(structure))
 
+    def release(self) -> None:
+        """Forget the pieces, which take twice the memory of the summand and more."""
+        self.pieces_known = []
+
     def times(self, factor: int) -> PrssMask:
         """Multiply every piece by a public integer."""
         pieces = [self.field.scale_int(piece, factor) for piece in self.pieces_known]
         summand = self.field.scale_int(self.summand, factor)
-        return PrssMask(self._layout, self.field, pieces, summand, self.recipe.times(factor))
+        return PrssMask(self._layout, self.field, pieces, summand, self.recipe.times(factor, self.field.modulus))
 
     def plus(self, other: Mask) -> PrssMask | None:
         """Add piece by piece; None where the recipe would grow too long."""
@@ -214,6 +218,8 @@ class Prss:
 
 def cross_terms(layout: Layout, a: PrssMask, b: PrssMask, operation: Operation) -> FieldArray:
     """Return the sum of the cross terms ``a_A op b_B`` that fall to us."""
+    if not a.pieces_known or not b.pieces_known:
+        raise RuntimeError("the pieces of this mask have been given back")
     field = a.field
     combine = field.mul if operation == "multiply" else field.matmul
     total: FieldArray | None = None

@@ -21,7 +21,7 @@ LEAVE = b"leave"
 REQUEST_LIMIT = 16 * 1024
 _MOST_ENTRIES = 1 << 31
 _MOST_HARMONICS = 4096
-_MOST_STRUCTURES = 32
+_MOST_STRUCTURES = 32  # in all terms of a mask together
 MOST_TERMS = 8
 
 
@@ -90,14 +90,25 @@ class Recipe:
         terms = (Term(t.base, (*t.structures, structure), t.factor) for t in self.terms)
         return Recipe(tuple(terms))
 
-    def times(self, factor: int) -> Recipe:
+    def times(self, factor: int, modulus: int) -> Recipe:
         """Return the recipe multiplied by a public integer."""
-        return Recipe(tuple(Term(t.base, t.structures, t.factor * factor) for t in self.terms))
+        half = modulus // 2
+        factors = ((t.factor * factor + half) % modulus - half for t in self.terms)
+        return Recipe(tuple(Term(t.base, t.structures, f) for t, f in zip(self.terms, factors, strict=True)))
 
     def plus(self, other: Recipe) -> Recipe | None:
-        """Return the recipe of a sum, or None where it has too many terms."""
-        terms = (*self.terms, *other.terms)
-        return Recipe(terms) if len(terms) <= MOST_TERMS else None
+        """Return the recipe of a sum, or None where it would be longer than a request may be."""
+        total = Recipe((*self.terms, *other.terms))
+        return total if len(total.terms) <= MOST_TERMS and total._steps <= _MOST_STRUCTURES else None
+
+    @property
+    def _steps(self) -> int:
+        return sum(len(term.structures) for term in self.terms)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more operation would make it longer than a request may be."""
+        return self._steps + len(self.terms) > _MOST_STRUCTURES
 
     def to_json(self) -> list[Any]:
         """Encode as plain lists."""

@@ -65,10 +65,14 @@ class Dealer:
             dealt = field.mul(a, b) if request.operation == "multiply" else field.matmul(a, b)
         elif isinstance(request, BitsRequest):
             source, mask = self._total(request.mask)
+            if source is W64:
+                raise ValueError("planes of what is packed already")
             field, dealt = W64, bit_planes(source, mask.reshape(-1), request.count)
         elif isinstance(request, SignsRequest):
-            _, words = self._total(request.mask)
+            source, words = self._total(request.mask)
             field = field_named(request.field)
+            if source is not W64 or field is W64:
+                raise ValueError("signs are elements made of packed bits")
             dealt = signs(field, unpack_bits(words.reshape(-1), request.count))
         else:
             field, mask = self._total(request.mask)
