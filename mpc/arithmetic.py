@@ -266,7 +266,7 @@ async def bounded_mask(party: Party, x: Share, operation: str) -> Mask:
         room = (x.field.half // (pieces + 1)).bit_length() - STATISTICAL_SECURITY_BITS - 3
         raise RangeError(
             f"{operation}: a value of {x.magnitude.bit_length()} bits (bounded by {x.bound:.3g} at scale {x.scale}) "
-            f"leaves no room for a mask {STATISTICAL_SECURITY_BITS} bits longer in {x.field}, where {max(room, 0)} bits "
-            "fit: declare a tighter bound, or truncate earlier"
+            f"leaves no room for a mask {STATISTICAL_SECURITY_BITS} bits longer in {x.field}, where {max(room, 0)} "
+            "bits fit: declare a tighter bound, or truncate earlier"
         )
     return await party.preprocessing.bounded(party, x.field, x.shape, bits)

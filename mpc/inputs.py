@@ -69,7 +69,9 @@ class Header:
         return cls(tuple(shape), scale, int(magnitude), field)
 
 
-def prepare(values: Any, *, bound: float, field: Field, rank: int, scale: int = FRACTION_BITS) -> tuple[Header, FieldArray]:
+def prepare(
+    values: Any, *, bound: float, field: Field, rank: int, scale: int = FRACTION_BITS
+) -> tuple[Header, FieldArray]:
     """Check our own values against the bound and encode them.
 
     Raises

@@ -204,9 +204,7 @@ def run_in_memory(
     Exception
         The exception of the party that failed first, as it is.
     """
-    pairs = asyncio.run(
-        run_together(program, inputs, preprocessing=preprocessing, timeout_seconds=timeout_seconds)
-    )
+    pairs = asyncio.run(run_together(program, inputs, preprocessing=preprocessing, timeout_seconds=timeout_seconds))
     outcomes = [outcome for outcome, _ in pairs]
     cause = root_cause(outcomes)
     if cause is not None:

@@ -172,9 +172,7 @@ def _chunks(count: int, field: Field, groups_of: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-async def _exchange_chunks(
-    party: Party, step: str, cost: StepCost, field: Field, summands: FieldArray
-) -> FieldArray:
+async def _exchange_chunks(party: Party, step: str, cost: StepCost, field: Field, summands: FieldArray) -> FieldArray:
     """Open between two parties, chunk by chunk, so that both directions flow and buffers stay small."""
     other = 1 - party.rank
     chunks = _chunks(summands.size, field, 1)
@@ -189,9 +187,7 @@ async def _exchange_chunks(
     return opened
 
 
-async def _reduce_and_gather(
-    party: Party, step: str, cost: StepCost, field: Field, summands: FieldArray
-) -> FieldArray:
+async def _reduce_and_gather(party: Party, step: str, cost: StepCost, field: Field, summands: FieldArray) -> FieldArray:
     """Open among three or more: chunk k is summed by party k mod n, which sends the sum around.
 
     The three stages of a group of n chunks (send pieces, sum ours, collect the sums) are spread over

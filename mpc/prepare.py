@@ -151,9 +151,7 @@ class Recorder:
         self, party: Party, mask: Mask, *, period: int, harmonics: tuple[int, ...], scale: int
     ) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        asked = await self._source.waves(
-            self._live(party), mask, period=period, harmonics=harmonics, scale=scale
-        )
+        asked = await self._source.waves(self._live(party), mask, period=period, harmonics=harmonics, scale=scale)
         values = await asked
         self._put(party, ("waves", mask.recipe, period, harmonics, scale), values)
         return Local(values)

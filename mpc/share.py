@@ -182,9 +182,7 @@ class Share:
         """Divide by ``2^bits``: the same summands with more fraction bits; local, exact, free."""
         if bits < 0:
             raise ValueError("scaled_down() takes the number of bits, at least 0")
-        return Share(
-            self.field, self._values, self.scale + bits, self.magnitude, leads=self.leads, masked=self.masked
-        )
+        return Share(self.field, self._values, self.scale + bits, self.magnitude, leads=self.leads, masked=self.masked)
 
     def _alike(self, other: Share) -> tuple[Share, Share]:
         if self.field is not other.field:
@@ -202,7 +200,9 @@ class Share:
             if scale == 0 and array.size and not np.equal(np.rint(array), array).all():
                 raise DataError("an integer share takes integers; lift it with .lifted(24) to add fractions")
             if scale >= self.field.bits:
-                raise RangeError(f"{scale} fraction bits are too many for {self.field} to add fractions: truncate first")
+                raise RangeError(
+                    f"{scale} fraction bits are too many for {self.field} to add fractions: truncate first"
+                )
             return self.field.encode_fixed(array, scale), _largest_fixed(array, scale)
         raise TypeError(f"public numbers are integers or floats, not {array.dtype}")
 

@@ -94,9 +94,7 @@ async def sigmoid(
     # 1. The mask, brought to the scale of angles, and its waves.
     mask = await bounded_mask(party, x, "sigmoid")
     angle_mask = mask.after(shift) if x.scale > angle_scale else mask
-    answer = await party.preprocessing.waves(
-        party, angle_mask, period=period, harmonics=harmonics, scale=wave_scale
-    )
+    answer = await party.preprocessing.waves(party, angle_mask, period=period, harmonics=harmonics, scale=wave_scale)
 
     # 2. Open c = x - r: it hides x, because r is 40 bits longer.
     (offset,) = await open_masked(party, "sigmoid", [x], [mask.summand])

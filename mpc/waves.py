@@ -199,9 +199,7 @@ async def _many_factors(
     return concatenate([cos, sin], axis=-1).values
 
 
-async def prss_signs(
-    party: Party, mask: dict[tuple[int, ...], FieldArray], field: Field, count: int
-) -> FieldArray:
+async def prss_signs(party: Party, mask: dict[tuple[int, ...], FieldArray], field: Field, count: int) -> FieldArray:
     """Make shares of ``(-1)^bit`` for the first ``count`` bits of a replicated mask of words.
 
     Notes

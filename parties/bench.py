@@ -338,7 +338,9 @@ def measure_round(echo: float) -> Row:
     seconds = median(slowest)
     goal = echo + 0.00015
     times = tuple(slowest)
-    return Row("one round of 16 bytes", "-", 1, "round", goal, seconds, times, 1 / seconds, 32, 1, 0, echo, seconds / echo)
+    return Row(
+        "one round of 16 bytes", "-", 1, "round", goal, seconds, times, 1 / seconds, 32, 1, 0, echo, seconds / echo
+    )
 
 
 # ---- the whole ----------------------------------------------------------------------------------

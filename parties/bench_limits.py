@@ -114,6 +114,4 @@ def median(values: list[float]) -> float:
 def fastest_of(repetitions: int, function: Callable[[], dict[str, float]]) -> dict[str, float]:
     """Run several times and keep the best of each figure: what the machine can do at best."""
     runs = [function() for _ in range(repetitions)]
-    return {
-        name: (max if name.endswith("per_second") else min)(run[name] for run in runs) for name in runs[0]
-    }
+    return {name: (max if name.endswith("per_second") else min)(run[name] for run in runs) for name in runs[0]}

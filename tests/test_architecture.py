@@ -28,7 +28,8 @@ EXTRAS = {"pandas", "sklearn", "statsmodels", "matplotlib"}
 LEANS_ON = {
     "mpc": {"numpy", "cryptography"},
     "protocols": {"numpy", "scipy"},
-    "parties": {"numpy", "scipy", "cryptography", "aiohttp", "rich", "typer", "pydantic", "threadpoolctl", "uvloop"} | EXTRAS,
+    "parties": {"numpy", "scipy", "cryptography", "aiohttp", "rich", "typer", "pydantic", "threadpoolctl", "uvloop"}
+    | EXTRAS,
 }
 # Networks and clocks belong to parties; the layers below are handed a transport and a clock.
 WORLDLY = {"socket", "ssl", "http", "urllib", "subprocess", "time", "datetime"}

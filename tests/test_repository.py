@@ -159,7 +159,7 @@ def run_program(script: Path, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, script],
         cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT), MPLBACKEND="agg"),
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
         capture_output=True,
         text=True,
         timeout=150,

@@ -138,9 +138,7 @@ class DealerClient:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         raise TypeError("a dealt mask has no addends that parties know: ask for its bits")
 
-    async def _ask(
-        self, party: Party, field: Field, shape: tuple[int, ...], request: bytes
-    ) -> Awaitable[FieldArray]:
+    async def _ask(self, party: Party, field: Field, shape: tuple[int, ...], request: bytes) -> Awaitable[FieldArray]:
         pad = party.stream(DEALER_KEY, "pad")
         if not self._is_last:
             return Local(pad.elements(field, shape))

@@ -238,4 +238,3 @@ def _ours(mask: Mask) -> PrssMask:
     if not isinstance(mask, PrssMask):
         raise TypeError("this mask comes from another preprocessing")
     return mask
-
