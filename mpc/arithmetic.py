@@ -224,7 +224,8 @@ async def truncate(party: Party, x: Share, to: int | None = None) -> Share:
     it tells two values apart with advantage at most 2^-40 an entry (statistical), and returns
     ``round((x - r) / 2^f) + sum_i round(r_i / 2^f)``. Semi-honest.
     Error: with m integers in the mask (n for a dealer, C(n, t) for prss) at most ``(m + 1)/2`` units
-    of ``2^-to``, without bias; standard deviation ``sqrt((m + 1)/12)`` units.
+    of ``2^-to``; standard deviation ``sqrt((m + 1)/12)``, mean ``(m + 1) 2^-(f+1)`` units, f the bits
+    dropped: no bias to speak of, unless a single bit is dropped.
     Sources: Catrina, de Hoogh, SCN 2010; Turbospeedz, ACNS 2019; ABY2.0, USENIX Security 2021.
     Cost: 1 round (2 above 96 KiB, n >= 3); ``|x|`` elements opened; no triple.
     """

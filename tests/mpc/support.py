@@ -1,0 +1,204 @@
+"""Running all parties in one event loop, watching what they send, and meddling with it."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpc import F127, Field, Party, Share, join, open_, serve_dealer
+from mpc.errors import for_peers
+from mpc.memory import MemoryNetwork, root_cause
+from mpc.prg import Prg
+from mpc.session import MakeSource
+
+Program = Callable[[Party, Any], Awaitable[Any]]
+
+# Sizes and preprocessings that every protocol is tried with.
+WORLDS = [(2, "dealer"), (3, "dealer"), (5, "dealer"), (3, "prss"), (4, "prss"), (5, "prss")]
+SMALL_WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss")]
+ALL_WORLDS = [*WORLDS, (4, "dealer"), (7, "dealer"), (6, "prss"), (7, "prss")]
+
+
+class Message(NamedTuple):
+    frm: int
+    to: int
+    step: str
+    data: bytes
+
+
+# From one message that was sent to the messages that arrive in its place.
+Tamper = Callable[[Message], Sequence[Message]]
+
+
+class TappedNetwork(MemoryNetwork):
+    """A network that notes all messages as they were sent, and may let others arrive."""
+
+    def __init__(self, size: int, *, tamper: Tamper | None = None, timeout_seconds: float = 20.0) -> None:
+        super().__init__(size, timeout_seconds=timeout_seconds)
+        self.log: list[Message] = []
+        self._tamper = tamper
+
+    def _post(self, frm: int, to: int, step: str, data: bytes) -> None:
+        sent = Message(frm, to, step, data)
+        self.log.append(sent)
+        for message in [sent] if self._tamper is None else self._tamper(sent):
+            super()._post(*message)
+
+
+class ImpatientLoop(asyncio.SelectorEventLoop):
+    """An event loop that does not wait for a timer: where nothing else is to be done, it is later at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead = 0.0
+        select = self._selector.select  # type: ignore[attr-defined]
+
+        def impatient(timeout: float | None = None) -> Any:
+            if timeout is not None and timeout > 0:
+                self._ahead += timeout
+                timeout = 0
+            return select(timeout)
+
+        self._selector.select = impatient  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return super().time() + self._ahead
+
+
+@dataclass
+class Run:
+    """What came of a run: per party the outcome (a value or an exception), and everything that was sent."""
+
+    outcomes: list[Any]
+    parties: list[Party]
+    log: list[Message]
+    dealer: Exception | None
+
+    @property
+    def results(self) -> list[Any]:
+        cause = root_cause(self.outcomes)
+        if cause is not None:
+            raise cause[1]
+        return self.outcomes
+
+    @property
+    def sent(self) -> list[Message]:
+        """All messages but those of joining and leaving."""
+        return [m for m in self.log if not m.step.startswith("join/") and m.data != b"leave"]
+
+    def sent_after_inputs(self) -> list[Message]:
+        """All messages but those of joining, leaving and input sharing."""
+        return [m for m in self.sent if "/header#" not in m.step]
+
+
+def run(
+    program: Program,
+    inputs: Sequence[Any] | None = None,
+    *,
+    parties: int = 3,
+    preprocessing: str = "dealer",
+    preprocessings: Sequence[str] | None = None,
+    make_source: Callable[[int], MakeSource] | None = None,
+    tamper: Tamper | None = None,
+    timeout_seconds: float = 20.0,
+) -> Run:
+    """Run ``program(party, data)`` at every party, and a dealer beside them where they want one."""
+    size = parties if inputs is None else len(inputs)
+    data = [None] * size if inputs is None else list(inputs)
+    named = [preprocessing] * size if preprocessings is None else list(preprocessings)
+    network = TappedNetwork(size, tamper=tamper, timeout_seconds=timeout_seconds)
+    seats: list[Any] = [None] * size
+    faults: list[Exception] = []
+
+    def sources(rank: int) -> dict[str, Any]:
+        return {} if make_source is None else {"make_source": make_source(rank)}
+
+    async def one(rank: int) -> Any:
+        transport = network.transport(rank)
+        try:
+            seats[rank] = await join(transport, preprocessing=named[rank], **sources(rank))
+            outcome = await program(seats[rank], data[rank])
+            await seats[rank].leave()
+        except Exception as error:  # noqa: BLE001 - it is the outcome
+            await transport.abort(type(error).__name__, for_peers(error))
+            return error
+        await transport.close()
+        return outcome
+
+    async def dealer() -> None:
+        transport = network.transport(size)
+        try:
+            await serve_dealer(transport, **sources(size))
+        except Exception as error:  # noqa: BLE001 - it is the outcome
+            faults.append(error)
+            await transport.abort(type(error).__name__, for_peers(error))
+
+    async def everybody() -> list[Any]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(rank)) for rank in range(size)]
+            if "dealer" in named:
+                group.create_task(dealer())
+        return [task.result() for task in tasks]
+
+    with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
+        outcomes = runner.run(everybody())
+    return Run(outcomes, seats, network.log, faults[0] if faults else None)
+
+
+def same(results: Sequence[Any]) -> Any:
+    """Return what all parties hold, once it is known that they hold the same."""
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+        assert getattr(result, "dtype", None) == getattr(results[0], "dtype", None)
+    return results[0]
+
+
+async def shares_of(party: Party, values: Sequence[Any], bound: Any, field: Field = F127) -> list[Share]:
+    """Share the k-th array as party k mod n; only the owner's values are looked at."""
+    bounds = bound if isinstance(bound, list) else [bound] * len(values)
+    shares = []
+    for k, array in enumerate(values):
+        owner = k % party.size
+        held = array if party.rank == owner else None
+        shares.append(await party.share(held, bound=bounds[k], owner=owner, shape=np.shape(array), field=field))
+    return shares
+
+
+def opened(
+    protocol: Callable[..., Awaitable[Share]],
+    *values: Any,
+    bound: Any = 2**30,
+    parties: int = 3,
+    preprocessing: str = "dealer",
+    field: Field = F127,
+) -> Any:
+    """Share arrays, run ``protocol(party, *shares)``, open what it returns."""
+
+    async def program(party: Party, _: Any) -> Any:
+        return await open_(party, await protocol(party, *await shares_of(party, values, bound, field)))
+
+    return same(run(program, parties=parties, preprocessing=preprocessing).results)
+
+
+def seeded(text: str) -> Callable[[int], MakeSource]:
+    """Make sources for :func:`run` whose seeds follow from a text: every run draws the same."""
+
+    def for_rank(rank: int) -> MakeSource:
+        def make(name: str, seed: bytes) -> Prg:
+            known = f"dealer {rank}" if name == "dealer" else name
+            return Prg(hashlib.blake2b(f"{text}: {known}".encode(), digest_size=32).digest())
+
+        return make
+
+    return for_rank
+
+
+def exact(values: Any) -> np.ndarray:
+    """Return an object array of Python integers."""
+    array = np.asarray(values)
+    integers = np.empty(array.shape, dtype=object)
+    integers.reshape(-1)[:] = [int(v) for v in array.flat]
+    return integers
