@@ -367,7 +367,11 @@ def _get_flag(reader: _Reader, depth: int) -> enum.Flag:
     kind = _get_class(reader)
     if not issubclass(kind, enum.Flag):
         raise CodecError("a class that is no set of flags")
-    return kind(reader.int())
+    value = reader.int()
+    flags = kind(value)
+    if flags.value != value:  # early versions of Python 3.11 drop bits that have no name
+        raise CodecError("flags that do not exist")
+    return flags
 
 
 def _get_dataclass(reader: _Reader, depth: int) -> Any:

@@ -189,7 +189,8 @@ class Wire(asyncio.BufferedProtocol):
     def drop(self) -> None:
         """Close the connection at once, whatever was not yet sent."""
         self._closing = True
-        self._transport.abort()
+        if not self._lost:  # asyncio's TLS transport has lost its inside by then, up to Python 3.11.2
+            self._transport.abort()
 
     # ---- reading --------------------------------------------------------------------------------
 
