@@ -388,8 +388,10 @@ def main(
         for field in (F61, F127):
             goal = amount / (2e6 if preprocessing == "prss" else 1e6)
             rows.append(measure_material(preprocessing, field, amount, goal))
-        rows += _trainings(preprocessing, console.print)
     rows.append(measure_cold_start(1.2))
+    # Last, because processes are forked from this one and begin with all that it has imported.
+    for preprocessing in preprocessings:
+        rows += _trainings(preprocessing, console.print)
     console.print(table(rows))
     if json_file:
         with open(json_file, "w", encoding="utf-8") as out:
