@@ -46,7 +46,8 @@ async def sigmoid(
         Range of the argument in which the result is right, at most 900. The material for one entry
         grows with it: 32 elements at 22, 70 at 60.
     error : float
-        Largest error for ``|x| <= limit``, from 1e-6 up (5e-6 where the limit is above 100).
+        Largest error for ``|x| <= limit``, from 1e-6 up (5e-6 where the limit is above 100; 2e-6 with
+        ``prss`` among seven parties, whose masks are sums of 35 rounded pieces).
     allow_beyond : bool
         Take arguments whose public bound is above the limit. Where the value itself is above it, too,
         the result is some number between 0 and 1: the caller must check the range by other means.

@@ -76,6 +76,7 @@ async def _serve(identities: list[Identity], listener: Any) -> None:
         await writer.drain()
         await reader.read()
         writer.close()
+        await writer.wait_closed()
         done.set()
 
     context = server_context(identities[0], [identities[1].certificate])
@@ -102,6 +103,7 @@ async def _drive(identities: list[Identity], port: int) -> tuple[float, float]:
     (total,) = struct.unpack("<q", await reader.readexactly(8))
     rate = total / (time.perf_counter() - began)
     writer.close()
+    await writer.wait_closed()
     return rate, echo
 
 
