@@ -307,6 +307,7 @@ def main(
     if json_file:
         with open(json_file, "w", encoding="utf-8") as out:
             json.dump({"machine": about, "limits": limits, "rows": [asdict(row) for row in rows]}, out, indent=1)
+        console.print(f"The figures: {json_file}")
     return 0
 
 

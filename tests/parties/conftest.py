@@ -1,8 +1,9 @@
 """Every test of the network runs on both event loops: asyncio's own and uvloop."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import pytest
@@ -30,3 +31,11 @@ def run(request: pytest.FixtureRequest) -> Run:
             return runner.run(main())
 
     return run_on_it
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt us, also where a shell that runs us in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -105,6 +105,7 @@ def test_a_run_can_be_cancelled() -> None:
     assert child.stopped
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_nobody() -> None:
     def interrupt_parent() -> bytes:
         time.sleep(0.2)

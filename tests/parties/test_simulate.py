@@ -118,6 +118,7 @@ def test_works_inside_a_running_event_loop(in_process: bool) -> None:
 
 
 @needs_fork
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_in_a_notebook_leaves_nobody() -> None:
     async def program(party: Party, data: Any) -> None:
         if party.rank == 0:
