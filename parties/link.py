@@ -46,7 +46,8 @@ class Fault:
 
     def error(self, step: str) -> PeerError:
         """Return the error for whoever is at ``step``."""
-        return PeerError(f"{self.text} (we were at step {step!r})", rank=self.rank, step=self.step or step)
+        where = "" if repr(step) in self.text else f" (we were at step {step!r})"
+        return PeerError(self.text + where, rank=self.rank, step=self.step or step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ others, who stop too; the error names the peer and the step everywhere.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Patience:
         Until all nodes are there.
     receive_seconds : float
         For one message. It includes what a peer computes before it sends that message.
+    until : float
+        On the event loop's clock: no receive waits longer than this.
     heartbeat_seconds : float
         After so long without a byte a peer is asked for a sign of life, which also keeps firewalls
         from forgetting the connection.
@@ -53,6 +56,7 @@ class Patience:
 
     connect_seconds: float = 30.0
     receive_seconds: float = 300.0
+    until: float = math.inf
     heartbeat_seconds: float = 20.0
     silence_seconds: float = 120.0
     close_seconds: float = 5.0
@@ -245,9 +249,9 @@ class Mesh:
         return message if message is not None else await self._wait(link, step, limit, False)
 
     async def _wait(self, link: Link, step: str, size: int, exact: bool) -> Buffer:
-        deadline = self._loop.time() + self.patience.receive_seconds
+        deadline = min(self._loop.time() + self.patience.receive_seconds, self.patience.until)
         future = link.wait(step, size, exact, deadline)
-        # One timer for all waits: each has the same patience, so that the oldest one ends first.
+        # One timer for all waits: who began to wait first is also the first whose patience ends.
         if self._sweep_timer is None:
             self._sweep_timer = self._loop.call_at(deadline, self._sweep)
         try:
@@ -328,7 +332,11 @@ class Mesh:
         if deadline > now:
             self._sweep_timer = self._loop.call_at(deadline, self._sweep)
             return
-        text = f"{link.name} sent nothing for step {step!r} within {self.patience.receive_seconds:g} s"
+        text = f"{link.name} sent nothing for step {step!r} "
+        if deadline < self.patience.until:
+            text += f"within {self.patience.receive_seconds:g} s"
+        else:
+            text += "before the time for the run was over"
         if link.stalled:
             text += f"; {self._buffer_bytes} bytes of it wait to be received, which is all that may wait"
         self._fail(Fault(text, link.peer, step), tell=True)

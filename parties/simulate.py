@@ -35,6 +35,7 @@ Program = Callable[["Party", Any], Awaitable[Any]]
 # Until the others are killed after one failed; they get its message within milliseconds.
 _GRACE_SECONDS = 2.0
 _CONNECT_SECONDS = 30.0
+_LAST_WORD_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 # First byte of what a process reports.
 _DONE = b"D"
@@ -216,6 +217,8 @@ class _Seat:
         self.session = session
         self.listeners = listeners
         self.timeout_seconds = timeout_seconds
+        # A little before all are stopped, so that those who wait can still say for whom.
+        self.ends = time.monotonic() + timeout_seconds - min(_LAST_WORD_SECONDS, timeout_seconds / 10)
 
     def mesh(self) -> Mesh:
         """Make our links; the other nodes' sockets are theirs alone from here on."""
@@ -229,6 +232,7 @@ class _Seat:
         patience = Patience(
             connect_seconds=min(_CONNECT_SECONDS, self.timeout_seconds),
             receive_seconds=self.timeout_seconds,
+            until=asyncio.get_running_loop().time() + self.ends - time.monotonic(),
             silence_seconds=self.timeout_seconds,
         )
         return Mesh(
@@ -330,7 +334,7 @@ def _run_in_process(
     async def run() -> list[tuple[Any, Party | None]]:
         async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
             work = group.create_task(
-                run_together(program, inputs, preprocessing=preprocessing, timeout_seconds=timeout_seconds)
+                run_together(program, inputs, preprocessing=preprocessing, timeout_seconds=0.9 * timeout_seconds)
             )
             while not work.done():
                 await asyncio.wait([work], timeout=_POLL_SECONDS)

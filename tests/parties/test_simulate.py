@@ -390,3 +390,14 @@ def test_a_script_of_its_own_prints_once_and_is_silent_otherwise(tmp_path: Path)
     assert done.stdout == "begin [10, 21, 32]\n"
     assert sorted(done.stderr.splitlines()) == ["at 0", "at 1", "at 2"]
     assert done.returncode == 0
+
+
+@needs_fork
+def test_a_silent_party_is_named_before_the_time_is_over() -> None:
+    async def program(party: Party, data: Any) -> Any:
+        if party.rank == 2:
+            await asyncio.sleep(60)
+        return await total(party, data)
+
+    with pytest.raises(PartyError, match=r"PeerError: party 2 sent nothing for step .* before the time"):
+        simulate(program, [[1], [2], [3]], preprocessing="prss", timeout_seconds=2)
