@@ -23,7 +23,7 @@ MODULES = {
 }
 
 # Not among the base dependencies: parties may import these, once somebody asks for them.
-EXTRAS = {"pandas", "sklearn", "statsmodels", "matplotlib"}
+EXTRAS = {"pandas", "pyarrow", "sqlalchemy", "psycopg", "prometheus_client", "sklearn", "statsmodels", "matplotlib"}
 # What a layer may lean on beside the layers below and the standard library.
 LEANS_ON = {
     "mpc": {"numpy", "cryptography"},
