@@ -15,6 +15,7 @@ import contextlib
 import datetime
 import hashlib
 import os
+import secrets
 import ssl
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -58,7 +59,9 @@ def make_identity(name: str, lifetime: datetime.timedelta = THROW_AWAY_LIFETIME)
     """
     key = Ed25519PrivateKey.generate()
     public_key = key.public_key()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    # OpenSSL looks pinned certificates up by subject, and mistakes one for another of the same subject.
+    unique = x509.NameAttribute(NameOID.SERIAL_NUMBER, secrets.token_hex(8))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), unique])
     now = datetime.datetime.now(datetime.UTC)
     usage = x509.KeyUsage(
         digital_signature=True,

@@ -140,3 +140,14 @@ def test_a_certificate_with_another_keys_name_is_refused(monkeypatch: pytest.Mon
 
 def test_the_key_does_not_show(pair: tuple[Identity, Identity]) -> None:
     assert "PRIVATE" not in repr(pair[0])
+
+
+def test_certificates_of_one_name_are_told_apart() -> None:
+    """OpenSSL looks certificates up by subject: two of the same one would stand in for each other."""
+    one, other, client = (make_identity("worker") for _ in range(3))
+    dialling = client_context(client, [one.certificate, other.certificate])
+    for server in (one, other):
+        answering = server_context(server, [other.certificate, one.certificate, client.certificate])
+        answered, dialled = shake_hands(answering, dialling, host_name(server.certificate))
+        assert presented_certificate(dialled) == server.certificate
+        assert presented_certificate(answered) == client.certificate
