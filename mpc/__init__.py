@@ -6,7 +6,7 @@ protocol and no clock: a party is handed its transport.
 
 from mpc.arithmetic import mask, matmul, multiply, products, truncate, truncate_all
 from mpc.comparison import is_negative, less_than
-from mpc.costs import Costs, StepCost
+from mpc.costs import Costs, Opening, StepCost
 from mpc.errors import AgreementError, DataError, PeerError, RangeError, SottovoceError
 from mpc.field import F61, F127, GF, Field
 from mpc.inputs import agree
@@ -26,6 +26,7 @@ __all__ = [
     "Costs",
     "DataError",
     "Field",
+    "Opening",
     "Party",
     "PeerError",
     "PreparationError",

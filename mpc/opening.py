@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc._copying import copy_into, join
+from mpc.costs import Opening
 from mpc.errors import PeerError, RangeError
 from mpc.transport import CHUNK_BYTES
 
@@ -60,6 +62,8 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
     -----
     Reveals the values and nothing else: a fresh zero-sharing is added first, so that the summands are
     uniform given their sum. Semi-honest; any number of parties may collude.
+    With ``to``, a party that is not named receives no message; it knows shapes, and who is named.
+    ``party.costs.openings`` gets an entry: shapes, ranks, and a digest where we learn the values.
     Cost: 1 round and ``(n-1)`` elements sent for each element up to 96 KiB, beyond (n >= 3) 2 rounds
     and ``2(n-1)/n``; with ``to``, 1 round.
     """
@@ -72,19 +76,50 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
         if share.scale >= share.field.bits:
             raise RangeError(f"open_: {share.scale} fraction bits are too many for {share.field}: truncate first")
     opened: list[Any] = [None] * len(shares)
-    for field in dict.fromkeys(share.field for share in shares):
-        which = [k for k, share in enumerate(shares) if share.field is field]
-        flat = pack(field, [shares[k].values for k in which])
-        flat = field.add(flat, party.zero_share(field, flat.shape))
-        if recipients is None:
-            revealed: FieldArray | None = await open_flat(party, "open", field, flat)
-        else:
-            revealed = await _open_to(party, "open to", field, flat, recipients)
-        if revealed is None:
-            continue
-        for k, values in zip(which, unpack(revealed, [shares[k].shape for k in which]), strict=True):
-            opened[k] = _decode(shares[k], values)
+    try:
+        for field in dict.fromkeys(share.field for share in shares):
+            which = [k for k, share in enumerate(shares) if share.field is field]
+            flat = pack(field, [shares[k].values for k in which])
+            flat = field.add(flat, party.zero_share(field, flat.shape))
+            if recipients is None:
+                revealed: FieldArray | None = await open_flat(party, "open", field, flat)
+            else:
+                revealed = await _open_to(party, "open to", field, flat, recipients)
+            if revealed is None:
+                continue
+            for k, values in zip(which, unpack(revealed, [shares[k].shape for k in which]), strict=True):
+                opened[k] = _decode(shares[k], values)
+    finally:
+        # Also when it failed: the others may have learnt it.
+        if not party.rehearsing:
+            _note(party, shares, opened, recipients)
     return opened[0] if len(shares) == 1 else tuple(opened)
+
+
+def _note(party: Party, shares: Sequence[Share], opened: Sequence[Any], recipients: list[int] | None) -> None:
+    """Write into our costs what was opened, to whom, and the digest of what we learnt."""
+    name = "open" if recipients is None else "open to"
+    party.costs.opened(
+        Opening(
+            step=f"{party.path}/{name}" if party.path else name,
+            shapes=tuple(share.shape for share in shares),
+            elements=sum(share.size for share in shares),
+            to=None if recipients is None else tuple(recipients),
+            digest=None if any(values is None for values in opened) else _digest(opened),
+        )
+    )
+
+
+def _digest(arrays: Sequence[NDArray[Any]]) -> str:
+    """Return SHA-256 over dtype, shape and content of each array; see :class:`mpc.costs.Opening`."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.name} {array.shape}\n".encode())
+        if array.dtype.kind == "O":
+            digest.update(",".join(str(int(value)) for value in array.flat).encode())
+        else:
+            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
 
 
 def _decode(share: Share, values: FieldArray) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """What docstrings say that a protocol costs, compared with what it cost."""
 
+import hashlib
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from mpc import (
     F127,
     Costs,
     Field,
+    Opening,
     Party,
     StepCost,
     is_negative,
@@ -19,9 +21,11 @@ from mpc import (
     multiply,
     open_,
     opening,
+    prepare,
     sigmoid,
     truncate,
 )
+from mpc.costs import MOST_OPENINGS
 from mpc.preprocessing.factors import split_first
 from mpc.sigmoid import series
 from mpc.transport import CHUNK_BYTES
@@ -219,3 +223,67 @@ def test_counting() -> None:
     costs.step("b").triples += 5
     assert costs.since(before) == StepCost(rounds=1, bytes_sent=7, triples=5)
     assert (costs.rounds, costs.bytes_sent, costs.triples) == (3, 7, 5)
+
+
+# ---- what was opened ----------------------------------------------------------------------------------------------
+
+
+def digest_of(*arrays: Any) -> str:
+    """The digest as docstrings describe it."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.name} {array.shape}\n".encode())
+        if array.dtype.kind == "O":
+            digest.update(",".join(map(str, array.flat)).encode())
+        else:
+            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+@small_worlds
+def test_openings_are_listed_with_a_digest_where_they_were_learnt(parties: int, preprocessing: str) -> None:
+    async def program(party: Party, _: Any) -> Any:
+        values = [np.arange(6).reshape(2, 3), np.array(1.5), 1 << 70]
+        whole, fixed, large = await shares_of(party, values, [7, 7, 1 << 71])
+        await multiply(party, await truncate(party, fixed.lifted(30)), whole)  # masked: no opening
+        everything = await open_(party, whole, large)
+        other = await open_(party.at("deep").at("er"), fixed, to=[1])
+        await open_(party, whole[:0])
+        return everything, other
+
+    done = run(program, parties=parties, preprocessing=preprocessing)
+    for (everything, other), party in zip(done.results, done.parties, strict=True):
+        first, second, third = party.costs.openings
+        assert first == Opening("open", ((2, 3), ()), 7, None, digest_of(*everything))
+        assert second == Opening(
+            "deep/er/open to", ((),), 1, (1,), None if party.rank != 1 else digest_of(np.asarray(other))
+        )
+        assert (third.shapes, third.elements) == (((0, 3),), 0)
+        assert party.costs.openings_unlisted == 0
+    assert len({party.costs.openings[0].digest for party in done.parties}) == 1
+
+
+def test_what_fails_after_it_went_out_is_listed_too() -> None:
+    async def program(party: Party, _: Any) -> None:
+        (x,) = await shares_of(party, [np.array([5])], 7)
+        await open_(party, x.bounded_by(2))
+
+    for party in run(program).parties:
+        assert [(o.step, o.digest) for o in party.costs.openings] == [("open", None)]
+
+
+def test_a_rehearsal_opens_nothing() -> None:
+    async def program(party: Party, _: Any) -> Costs:
+        (x,) = await shares_of(party, [np.arange(3)], 7)
+        return await prepare(party, lambda seat: open_(seat, x, to=[0]))
+
+    done = run(program)
+    assert all(not rehearsed.openings for rehearsed in done.results)
+    assert all(not party.costs.openings for party in done.parties)
+
+
+def test_the_list_of_openings_is_bounded() -> None:
+    costs, opening = Costs(), Opening("open", ((),), 1, None, "00")
+    for _ in range(MOST_OPENINGS + 3):
+        costs.opened(opening)
+    assert (len(costs.openings), costs.openings_unlisted) == (MOST_OPENINGS, 3)
