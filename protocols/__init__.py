@@ -1,9 +1,11 @@
 """What analysts ask for, on the data of several parties: sums, means, variances, regression.
 
 Every function is a coroutine that all parties call with the same parameters and their own data; each
-returns the agreed result at every party.
+returns the agreed result at every party, or at the named ones (``to=``), once the agreed disclosure
+control (``disclosure=``) holds.
 """
 
+from protocols.disclosure import Disclosure, DisclosureError
 from protocols.logistic import logistic_regression
 from protocols.model import SharedModel
 from protocols.predict import predict_proba
@@ -12,6 +14,8 @@ from protocols.sums import PrecisionWarning, secure_mean, secure_sum, secure_var
 
 __all__ = [
     "ConvergenceWarning",
+    "Disclosure",
+    "DisclosureError",
     "LogisticResult",
     "PrecisionWarning",
     "SharedModel",

@@ -86,6 +86,11 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], other: int, rank: int
                 f"{ours['protocol']}: party {other} says {name} = {said}, party {rank} says {name} = {_shown(value)}: "
                 "the parameters are agreed in the study"
             )
+    for name in theirs.keys() - ours.keys():
+        raise AgreementError(
+            f"{ours['protocol']}: party {other} says {_shown(name)[1:-1]} = {_shown(theirs[name])}, party {rank} says "
+            f"{_shown(name)[1:-1]} = nothing: the parameters are agreed in the study"
+        )
 
 
 def _shown(value: Any) -> str:

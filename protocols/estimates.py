@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import Party, Share, concatenate, matmul, multiply, open_, truncate
+from mpc import Party, Share, concatenate, mask, matmul, multiply, open_, truncate
 from protocols.fit import Fit, Plan
 from protocols.roots import evaluate, normalise, root_series
 from protocols.standardise import DESIGN_SCALE, MEAN_BITS, Design, OwnColumns
@@ -17,6 +18,8 @@ from protocols.standardise import DESIGN_SCALE, MEAN_BITS, Design, OwnColumns
 _COEFFICIENT_SCALE = 30
 _ROOT_SCALE = 22
 _ERROR_SCALE = 24
+# One over a standard deviation is shared as an integer of so many bits and a power of 16.
+_FACTOR_BITS = 40
 # Our inverse is a little above its bound where it was rounded.
 _SLACK = 1.05
 
@@ -45,7 +48,15 @@ class Estimates:
     checks: NDArray[np.bool_]
 
 
-async def estimate(party: Party, design: Design, fit: Fit, plan: Plan, own: OwnColumns | None) -> Estimates:
+async def estimate(
+    party: Party,
+    design: Design,
+    fit: Fit,
+    plan: Plan,
+    own: OwnColumns | None,
+    *,
+    to: Collection[int] | None = None,
+) -> Estimates | None:
     """Open coefficients, standard errors, checks and which columns are constant; nothing else.
 
     Parameters
@@ -57,6 +68,8 @@ async def estimate(party: Party, design: Design, fit: Fit, plan: Plan, own: OwnC
     own : OwnColumns or None
         Where columns are held by parties: ours. Standardised coefficients are then opened to the column's
         owner alone, who tells everybody what they are in the units of the data.
+    to : collection of int, optional
+        Ranks that learn it; the others get None. Standardised coefficients then go to nobody.
 
     Notes
     -----
@@ -81,22 +94,29 @@ async def estimate(party: Party, design: Design, fit: Fit, plan: Plan, own: OwnC
         unit = 2.0 ** (power - plan.row_bits / 2)
 
     # 3. What everybody learns; without slopes the columns' figures go to their owners first.
-    opening = [intercept, fit.checks, design.constant]
-    if slopes is not None:
-        opening += [coefficients] if errors is None else [coefficients, errors]
-    elif errors is not None:
-        opening += [errors[:1]]
-    opened = await open_(party, *opening)
-    b, checks, constant = opened[:3]
-    if slopes is not None:
-        values = np.ldexp(opened[3], -design.exponents)
-        std_err = np.full(width, np.nan) if errors is None else opened[4] * unit
-        std_err[1:] = np.ldexp(std_err[1:], -design.exponents)
-    else:
+    opening, units = [intercept, fit.checks, design.constant], -design.exponents
+    if slopes is None:
         if own is None:
             raise ValueError("without slopes each party needs its own columns")
-        values, inner = await _by_owners(party, own, coefficients, None if errors is None else errors[1:], unit)
-        std_err = np.concatenate([[np.nan] if errors is None else opened[3] * unit, inner])
+        if to is None:
+            return await _by_way_of_owners(party, own, opening, coefficients, errors, unit)
+        largest = 0.0 if fit.inverse is None else math.sqrt(_SLACK * fit.inverse.bound)
+        limit = 1.02 * largest / (unit * 2 ** (plan.row_bits / 2))
+        coefficients, errors, powers = await _in_units(party.at("units"), own, coefficients, errors, limit)
+        opening += [powers]
+    opened = await open_(party, *opening, coefficients, *([] if errors is None else [errors]), to=to)
+    if opened[0] is None:
+        return None
+    b, checks, constant, *rest = opened
+    if slopes is None:
+        units, *rest = rest
+    values = np.ldexp(rest[0], units)
+    std_err = np.full(width, np.nan) if errors is None else rest[1] * unit
+    std_err[1:] = np.ldexp(std_err[1:], units)
+    return _estimates(b, values, std_err, constant, checks)
+
+
+def _estimates(b: Any, values: NDArray[Any], std_err: NDArray[Any], constant: NDArray[Any], checks: Any) -> Estimates:
     constant = np.asarray(constant, dtype=np.bool_)
     return Estimates(
         float(b),
@@ -151,25 +171,69 @@ async def _origin(party: Party, design: Design) -> tuple[Share, Share]:
     return await truncate(party, direction, DESIGN_SCALE), found.cofactor
 
 
-async def _by_owners(
-    party: Party, own: OwnColumns, coefficients: Share, errors: Share | None, unit: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+async def _by_way_of_owners(
+    party: Party, own: OwnColumns, common: list[Share], coefficients: Share, errors: Share | None, unit: float
+) -> Estimates:
     """Open each column's figures to its owner, who publishes them in the units of the data."""
+    opened = await open_(party, *common, *([] if errors is None else [errors[:1]]))
     counts = own.counts
     ours: list[NDArray[np.float64]] = []
     start = 0
     for owner, count in enumerate(counts):
         part = slice(start, start + count)
-        shares = [coefficients[part]] if errors is None else [coefficients[part], errors[part]]
-        opened = await open_(party, *shares, to=[owner])
+        shares = [coefficients[part]] if errors is None else [coefficients[part], errors[1:][part]]
+        figures = await open_(party, *shares, to=[owner])
         if owner == party.rank:
-            ours = [opened] if errors is None else list(opened)
+            ours = [figures] if errors is None else list(figures)
         start += count
     safe = np.where(own.deviation > 0, own.deviation, 1.0)
-    units = (1.0, unit)
-    published = await publish(party, [figures / safe * units[k] for k, figures in enumerate(ours)])
+    published = await publish(party, [one / safe * (1.0, unit)[k] for k, one in enumerate(ours)])
     values = published[0]
-    return values, published[1] if errors is not None else np.full(values.size, np.nan)
+    inner = published[1] if errors is not None else np.full(values.size, np.nan)
+    first = opened[3] * unit if errors is not None else [np.nan]
+    b, checks, constant = opened[:3]
+    return _estimates(b, values, np.concatenate([first, inner]), constant, checks)
+
+
+async def _in_units(
+    party: Party, own: OwnColumns, coefficients: Share, errors: Share | None, limit: float
+) -> tuple[Share, Share | None, Share]:
+    """Bring each column's figures to the units of the data on shares, up to a power of 16 that comes with them.
+
+    Parameters
+    ----------
+    party : Party
+    own : OwnColumns
+        A column's owner shares one over its standard deviation, as ``factor * 2^power``.
+    coefficients, errors : Share
+        Standardised; at the errors the intercept's comes first, and stays as it is.
+    limit : float
+        Proven bound on the errors.
+
+    Returns
+    -------
+    coefficients, errors, powers : Share
+        Figures are the standardised ones times at least 1 and at most 16, rounded then to ``2^-30`` (errors
+        to ``2^-24``); ``2^power`` brings them to the units of the data. Nobody has learnt anything.
+
+    Notes
+    -----
+    Cost: 4 rounds; ``5 columns`` elements opened.
+    """
+    # 1. 1/s = K 2^(power - 36) with 2^36 <= K <= 2^40.
+    mantissa, exponent = np.frexp(np.where(own.deviation > 0, own.deviation, 1.0))
+    power = -4 * ((exponent.astype(np.int64) - 1) // 4)
+    factor = np.rint(np.ldexp(1 / mantissa, _FACTOR_BITS - exponent - power)).astype(np.int64)
+    factors = await mask(party, concatenate(await party.share(factor, bound=1 << _FACTOR_BITS)))
+    powers = concatenate(await party.share(power - 4, bound=1 << 12))
+
+    # 2. Rounded on shares: an exact product could be factored.
+    scaled = (await multiply(party, coefficients, factors)).scaled_down(_FACTOR_BITS - 4)
+    values = await truncate(party, scaled, coefficients.scale)
+    if errors is None:
+        return values, None, powers
+    scaled = (await multiply(party, errors[1:].bounded_by(limit), factors)).scaled_down(_FACTOR_BITS - 4)
+    return values, concatenate([errors[:1], await truncate(party, scaled, errors.scale)]), powers
 
 
 async def publish(party: Party, arrays: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:

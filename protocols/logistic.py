@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpc import AgreementError, DataError, Party, Share, concatenate, open_
 from protocols.agreement import agree
+from protocols.disclosure import Disclosure, Release, check_cells, check_public
 from protocols.estimates import Estimates, estimate
 from protocols.fit import Fit, Plan
 from protocols.gradient import descend
@@ -40,6 +41,8 @@ async def logistic_regression(
     limit: float = ...,
     names: Sequence[str] | None = ...,
     reveal: Literal[True] = ...,
+    to: None = ...,
+    disclosure: Disclosure | None = ...,
 ) -> LogisticResult: ...
 
 
@@ -59,7 +62,31 @@ async def logistic_regression(
     momentum: float = ...,
     limit: float = ...,
     names: Sequence[str] | None = ...,
+    reveal: Literal[True] = ...,
+    to: Collection[int] | None,
+    disclosure: Disclosure | None = ...,
+) -> LogisticResult | None: ...
+
+
+@overload
+async def logistic_regression(
+    party: Party,
+    X: Any,
+    y: Any,
+    *,
+    l2: float = ...,
+    solver: str = ...,
+    partition: str = ...,
+    bound: Bound = ...,
+    steps: int | None = ...,
+    stop_early: bool = ...,
+    learning_rate: float | None = ...,
+    momentum: float = ...,
+    limit: float = ...,
+    names: Sequence[str] | None = ...,
     reveal: Literal[False],
+    to: None = ...,
+    disclosure: Disclosure | None = ...,
 ) -> SharedModel: ...
 
 
@@ -79,7 +106,9 @@ async def logistic_regression(
     limit: float = 32.0,
     names: Sequence[str] | None = None,
     reveal: bool = True,
-) -> LogisticResult | SharedModel:
+    to: Collection[int] | None = None,
+    disclosure: Disclosure | None = None,
+) -> LogisticResult | SharedModel | None:
     """Fit one logistic regression to the data of all parties, which stay where they are.
 
     Parameters
@@ -118,10 +147,16 @@ async def logistic_regression(
         Names of all columns of the model.
     reveal : bool
         False: return the model shared, for :func:`predict_proba`; only the bits below are opened.
+    to : collection of int, optional
+        Ranks of the parties that learn the result; all by default.
+    disclosure : Disclosure, optional
+        Rules that must hold before anything is computed: rows, parties, coefficients for each row, and so
+        many rows with either value of y and of each column of X that holds only 0 and 1.
 
     Returns
     -------
-    LogisticResult or SharedModel
+    LogisticResult, SharedModel or None
+        None at a party that is not in ``to``.
 
     Raises
     ------
@@ -131,6 +166,8 @@ async def logistic_regression(
     AgreementError
         The parties name different parameters or different numbers of columns, or (partition by columns)
         different rows or not exactly one y.
+    DisclosureError
+        At all parties: a rule of the disclosure control does not hold.
 
     Warns
     -----
@@ -147,6 +184,13 @@ async def logistic_regression(
     compute from the result. Means, standard deviations, gradients, Hessians and the way there stay
     shared. Semi-honest; which parties may collude is up to the preprocessing.
 
+    With ``to``, the parties that are not named learn each party's number of rows (or columns), the orders of
+    magnitude without a bound, with ``stop_early`` the bit a step, and nothing else: neither whether the fit
+    converged nor which columns are constant. With ``partition="columns"`` the owners then learn nothing of
+    their columns either; those who learn the result also learn the order of magnitude (the power of 16) of
+    each column's standard deviation. With ``disclosure`` all learn one bit, whether there are enough rows
+    of each kind; rules about rows and parties speak of what is public here, and the error says which failed.
+
     **What is computed.** See :class:`LogisticResult`. Against statsmodels or scikit-learn on the pooled
     data coefficients are off by about 1e-5 of their standard errors and standard errors by 1e-5 of
     themselves; both by up to 5e-4 where the data are nearly separable. A Hessian whose condition number is
@@ -156,17 +200,19 @@ async def logistic_regression(
     elements, all of them masked, and the masked bits of two comparisons of ``2 n`` and ``2 (d + 1)`` entries,
     in about ``25 + 2 k`` rounds (with a dealer), where k is 15 for l2 = 0, 11 for 30 columns, 569 rows and
     l2 = 1, and 7 or less in all but the last three steps. A gradient step opens ``2 n + d + 1`` elements in
-    3 rounds. Before and after: about 120 rounds, ``2 n d`` elements.
+    3 rounds. Before and after: about 120 rounds, ``2 n d`` elements. ``disclosure`` adds a comparison of
+    ``2 (d + 1)`` entries and one of a single entry, where it speaks of cells.
 
     Sources: McCullagh, Nelder, "Generalized Linear Models", 1989, section 2.5 (Newton, which here is
     Fisher scoring); Pan, Schreiber, SIAM J. Sci. Stat. Comput. 12, 1991, sections 2 and 4 (the inverse).
     """
     options = checked_options(l2, solver, partition, steps, stop_early, learning_rate, momentum, limit, reveal)
+    release = Release.of(party, to, disclosure)
+    if not reveal and to is not None:
+        raise ValueError("to names who learns the result; with reveal=False nobody does")
     data = matrix(X, rank=party.rank, what="X")
-    if partition == "rows":
-        design, target, own, named = await _prepare_rows(party.at("logistic"), data, y, bound, options, names)
-    else:
-        design, target, own, named = await _prepare_columns(party.at("logistic"), data, y, bound, options, names)
+    prepare = _prepare_rows if partition == "rows" else _prepare_columns
+    design, target, own, named = await prepare(party.at("logistic"), data, y, bound, options, names, release)
     rows, width = design.matrix.shape
     plan = Plan(rows, width, options.l2)
     fit = await _solve(party, design, target, plan, options)
@@ -188,8 +234,8 @@ async def logistic_regression(
         )
         _warn(model.converged, found)
         return model
-    estimates = await estimate(party.at("estimate"), design, fit, plan, own)
-    return _result(estimates, plan, fit, named, options)
+    estimates = await estimate(party.at("estimate"), design, fit, plan, own, to=release.to)
+    return None if estimates is None else _result(estimates, plan, fit, named, options)
 
 
 def _named(names: Sequence[str] | None, columns: int) -> tuple[str, ...]:
@@ -201,7 +247,13 @@ def _named(names: Sequence[str] | None, columns: int) -> tuple[str, ...]:
 
 
 async def _prepare_rows(
-    party: Party, X: NDArray[np.float64], y: Any, bound: Bound, options: Options, names: Sequence[str] | None
+    party: Party,
+    X: NDArray[np.float64],
+    y: Any,
+    bound: Bound,
+    options: Options,
+    names: Sequence[str] | None,
+    release: Release,
 ) -> tuple[Design, Share, OwnColumns | None, tuple[str, ...]]:
     """Agree, share and standardise, where the parties hold different rows."""
     rows, columns = X.shape
@@ -211,11 +263,20 @@ async def _prepare_rows(
     bounds = column_bounds(bound, columns, rank=party.rank)
     if bounds is not None:
         within(X, bounds, rank=party.rank, what="X")
-    terms = {"columns": columns, "bound": stated(bound, bounds), **options.terms(names)}
+    terms = {"columns": columns, "bound": stated(bound, bounds), **options.terms(names), **release.terms()}
     counts = [one["rows"] for one in await agree(party, "logistic_regression", terms, {"rows": rows})]
     named = _named(names, columns)
     if not sum(counts):
         raise DataError("logistic_regression: no party has a row")
+    check_public(
+        release.disclosure,
+        "logistic_regression",
+        rows=sum(counts),
+        parties=sum(count > 0 for count in counts),
+        parameters=columns + 1,
+    )
+    cells = np.column_stack([ours, X])
+    await check_cells(party.at("disclosure"), release.disclosure, "logistic_regression", cells)
     if bounds is None:
         exponents = await agree_exponents(party.at("bounds"), X)
     else:
@@ -226,7 +287,13 @@ async def _prepare_rows(
 
 
 async def _prepare_columns(
-    party: Party, X: NDArray[np.float64], y: Any, bound: Bound, options: Options, names: Sequence[str] | None
+    party: Party,
+    X: NDArray[np.float64],
+    y: Any,
+    bound: Bound,
+    options: Options,
+    names: Sequence[str] | None,
+    release: Release,
 ) -> tuple[Design, Share, OwnColumns | None, tuple[str, ...]]:
     """Agree, standardise and share, where the parties hold different columns."""
     rows, columns = X.shape
@@ -240,7 +307,7 @@ async def _prepare_columns(
     declared = await agree(
         party,
         "logistic_regression",
-        {"rows": rows, **options.terms(names)},
+        {"rows": rows, **options.terms(names), **release.terms()},
         {"columns": columns, "gives y": int(ours is not None)},
     )
     givers = [rank for rank, one in enumerate(declared) if one["gives y"]]
@@ -249,6 +316,9 @@ async def _prepare_columns(
         raise AgreementError(f"logistic_regression: {said}; with partition='columns' exactly one does")
     counts = tuple(one["columns"] for one in declared)
     named = _named(names, sum(counts))
+    check_public(release.disclosure, "logistic_regression", rows=rows, parties=party.size, parameters=sum(counts) + 1)
+    cells = X if ours is None else np.column_stack([ours, X])
+    await check_cells(party.at("disclosure"), release.disclosure, "logistic_regression", cells, pooled=False)
     target = await party.share(ours, bound=1, owner=givers[0], shape=(rows,))
     own = OwnColumns(own.mean, own.deviation, counts)
     design = await standardise_columns(party.at("standardise"), X, own)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from collections.abc import Collection
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpc import F127, DataError, Party, Share, concatenate, less_than, multiply, open_, truncate
 from protocols.agreement import agree
+from protocols.disclosure import Disclosure, Release, check
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.roots import SCALE, evaluate, inverse_series, normalise
 from protocols.rows import Bound, column_bounds, numbers, stated, within
@@ -30,7 +32,26 @@ class PrecisionWarning(UserWarning):
     """A result that rounding has left few digits of."""
 
 
-async def secure_sum(party: Party, values: Any, *, bound: Bound = None) -> NDArray[Any]:
+@overload
+async def secure_sum(
+    party: Party, values: Any, *, bound: Bound = ..., to: None = ..., disclosure: Disclosure | None = ...
+) -> NDArray[Any]: ...
+
+
+@overload
+async def secure_sum(
+    party: Party, values: Any, *, bound: Bound = ..., to: Collection[int] | None, disclosure: Disclosure | None = ...
+) -> NDArray[Any] | None: ...
+
+
+async def secure_sum(
+    party: Party,
+    values: Any,
+    *,
+    bound: Bound = None,
+    to: Collection[int] | None = None,
+    disclosure: Disclosure | None = None,
+) -> NDArray[Any] | None:
     """Add up what the parties hold.
 
     Parameters
@@ -43,12 +64,18 @@ async def secure_sum(party: Party, values: Any, *, bound: Bound = None) -> NDArr
     bound : float or (columns,) array_like, optional
         Public bound on the absolute value of every entry, agreed in the study. By default integers may
         be of any size whose sum the field holds (125 bits), floats up to 2^40 (10^12).
+    to : collection of int, optional
+        Ranks of the parties that learn the sums; all by default.
+    disclosure : Disclosure, optional
+        Rules that must hold, see :class:`protocols.Disclosure`. A number or a vector counts as one row of
+        its party, however many are behind it (or none); a table counts with its rows.
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray or None
         Integers give the exact sum (int64, or Python integers beyond); floats give float64, off by at
-        most the rounding of our own row sums and ``n 2^-80`` of the bound.
+        most the rounding of our own row sums and ``n 2^-80`` of the bound. None at a party that is not
+        in ``to``.
 
     Raises
     ------
@@ -56,23 +83,41 @@ async def secure_sum(party: Party, values: Any, *, bound: Bound = None) -> NDArr
         Before anything is sent: our data is NaN, infinite, beyond the bound or no numbers. The message
         names party, columns and counts, never values.
     AgreementError
-        The parties disagree on shape, kind of number or bound.
+        The parties disagree on shape, kind of number, bound, recipients or disclosure control.
+    DisclosureError
+        At all parties, before the sums are opened: a rule of the disclosure control does not hold.
 
     Notes
     -----
-    All parties learn the sums and nothing else; the number of rows of a party stays with it. Semi-honest,
-    all others may collude. Rows are summed where they are, so the cost does not depend on them.
-    Cost: 3 rounds; ``|sum|`` elements opened; no preprocessing.
+    The parties in ``to`` learn the sums and nothing else; the others nothing but the common parameters,
+    which are public. The number of rows of a party stays with it. With ``disclosure`` all parties learn one
+    bit: whether its rules hold. Semi-honest, all others may collude (for ``disclosure``: as many as the
+    preprocessing says). Rows are summed where they are, so the cost does not depend on them.
+    Cost: 3 rounds; ``|sum|`` elements opened; no preprocessing. With ``disclosure`` also that of
+    :func:`protocols.disclosure.check`.
     """
+    release = Release.of(party, to, disclosure)
     array, bounds = _own(party, values, bound)
     total = _local_sum(array) if array.ndim > 1 else array
-    await agree(party, "secure_sum", _terms(array, bounds, bound, shape=total.shape))
+    await agree(party, "secure_sum", {**_terms(array, bounds, bound, shape=total.shape), **release.terms()})
+    rows = array if array.ndim == 2 else array.reshape(1, -1)
+    await _check(party, release, "secure_sum", rows, bounds)
     shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
-    opened = await open_(party, shared)
+    opened = await open_(party, shared, to=release.to)
+    if opened is None:
+        return None
     return np.asarray(opened if exponents is None else np.ldexp(opened, exponents))
 
 
-async def secure_mean(party: Party, values: Any, *, bound: Bound = None, count: str = "total") -> Any:
+async def secure_mean(
+    party: Party,
+    values: Any,
+    *,
+    bound: Bound = None,
+    count: str = "total",
+    to: Collection[int] | None = None,
+    disclosure: Disclosure | None = None,
+) -> Any:
     """Average over the rows of all parties.
 
     Parameters
@@ -84,41 +129,52 @@ async def secure_mean(party: Party, values: Any, *, bound: Bound = None, count: 
         See :func:`secure_sum`. With ``count="secret"`` and no bound the parties find one for each column,
         which tells all of them the order of magnitude (the power of 16) of its largest value.
     count : {"total", "secret"}
-        ``"total"``: all parties also learn how many rows there are together (not who holds how many).
-        ``"secret"``: they learn the means only; the division happens on shares, and the means are
+        ``"total"``: who learns the means also learns how many rows there are together (not who holds how
+        many). ``"secret"``: they learn the means only; the division happens on shares, and the means are
         rounded to ``2^-34`` of the bound.
+    to : collection of int, optional
+        Ranks of the parties that learn the means; all by default.
+    disclosure : Disclosure, optional
+        Rules that must hold before anything is opened.
 
     Returns
     -------
-    float or numpy.ndarray
-        The mean, or the means of the columns.
+    float, numpy.ndarray or None
+        The mean, or the means of the columns. None at a party that is not in ``to``.
 
     Raises
     ------
     DataError
-        See :func:`secure_sum`; also if no party has a row.
+        See :func:`secure_sum`; also, at the parties in ``to``, if no party has a row.
+    DisclosureError
+        At all parties: a rule of the disclosure control does not hold.
 
     Notes
     -----
     Semi-honest. With ``"total"`` the sums and the total count are opened, which say the same as means
     and count: 4 rounds, ``|columns| + 1`` elements. With ``"secret"`` also whether there is any row at
-    all: one comparison of 32 entries and 16 rounds.
+    all: one comparison of 32 entries and 16 rounds. All of it is opened to the parties in ``to`` alone;
+    the others learn nothing, except with ``"secret"`` and no bound the orders of magnitude, and with
+    ``disclosure`` one bit, whether its rules hold.
     """
     if count not in ("total", "secret"):
         raise ValueError(f"count is 'total' or 'secret', not {count!r}")
+    release = Release.of(party, to, disclosure)
     array, bounds = _own(party, values, bound, found_together=count == "secret")
     if array.ndim not in (1, 2):
         raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
     total = _local_sum(array)
-    terms = {**_terms(array, bounds, bound, shape=total.shape), "count": count}
-    if count == "secret":
-        await agree(party, "secure_mean", terms)
-        means = await _mean_of_secret_count(party, _as_columns(array), bounds)
-        return means if array.ndim == 2 else float(means[0])
+    terms = {**_terms(array, bounds, bound, shape=total.shape), "count": count, **release.terms()}
     await agree(party, "secure_mean", terms)
+    await _check(party, release, "secure_mean", array.reshape(len(array), math.prod(array.shape[1:])), bounds)
+    if count == "secret":
+        found = await _mean_of_secret_count(party, _as_columns(array), bounds, release)
+        return found if array.ndim == 2 or found is None else float(found[0])
     shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
     rows = await _share_total(party, np.int64(len(array)), bound=F127.half // party.size)
-    sums, n = await open_(party, shared, rows)
+    sums, n = await open_(party, shared, rows, to=release.to)
+    if n is None:
+        return None
     if not n:
         raise DataError("secure_mean: no party has a row")
     means = np.asarray(sums / int(n), dtype=np.float64)
@@ -127,7 +183,15 @@ async def secure_mean(party: Party, values: Any, *, bound: Bound = None, count: 
     return means if array.ndim == 2 else float(means)
 
 
-async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddof: int = 1) -> Any:
+async def secure_variance(
+    party: Party,
+    values: Any,
+    *,
+    bound: Bound = None,
+    ddof: int = 1,
+    to: Collection[int] | None = None,
+    disclosure: Disclosure | None = None,
+) -> Any:
     """Compute the variance over the rows of all parties.
 
     Parameters
@@ -141,16 +205,22 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
         the squared bound.
     ddof : int
         1 (default) divides by the number of rows less one, 0 by the number of rows.
+    to : collection of int, optional
+        Ranks of the parties that learn the variances; all by default.
+    disclosure : Disclosure, optional
+        Rules that must hold before anything is opened; ``dominance`` does not speak of variances.
 
     Returns
     -------
-    float or numpy.ndarray
-        The variance, or the variances of the columns.
+    float, numpy.ndarray or None
+        The variance, or the variances of the columns. None at a party that is not in ``to``.
 
     Raises
     ------
     DataError
         See :func:`secure_sum`; also if there are no more than ``ddof`` rows.
+    DisclosureError
+        At all parties: a rule of the disclosure control does not hold.
 
     Warns
     -----
@@ -160,19 +230,23 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
 
     Notes
     -----
-    All parties learn the variances and the total number of rows; not the means, nor who holds how many
-    rows. Semi-honest. Each party computes the squared deviations from its own mean in the clear; only
-    the deviations of the parties' means from the common mean are computed on shares, so nothing cancels
-    (Chan, Golub, LeVeque, 1983, eq. 2.1).
+    All parties learn the total number of rows, with which each weighs its own rows; those in ``to`` also the
+    variances; nobody the means, or who holds how many rows. With ``disclosure`` all learn one bit before
+    that, whether its rules hold, and nothing else where they do not. Without a bound, see above. Semi-honest.
+    Each party computes the squared deviations from its own mean in the clear; only the deviations of the
+    parties' means from the common mean are computed on shares, so nothing cancels (Chan, Golub, LeVeque,
+    1983, eq. 2.1).
     Cost, with a bound: 9 rounds; with k columns and n parties ``1 + n + k + nk + 2k`` elements opened.
     """
+    release = Release.of(party, to, disclosure)
     array, bounds = _own(party, values, bound, found_together=True)
     if array.ndim not in (1, 2):
         raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
     rows = len(array)
-    terms = {**_terms(array, bounds, bound, shape=array.shape[1:]), "ddof": ddof}
+    terms = {**_terms(array, bounds, bound, shape=array.shape[1:]), "ddof": ddof, **release.terms()}
     await agree(party, "secure_variance", terms)
     array, one_column = _as_columns(array), array.ndim == 1
+    await check(party.at("disclosure"), disclosure, "secure_variance", rows=rows, columns=array)
     exponents = await _common_exponents(party, array, bounds)
 
     # 1. The total number of rows.
@@ -202,7 +276,9 @@ async def secure_variance(party: Party, values: Any, *, bound: Bound = None, ddo
     between = (await multiply(party, deviations, deviations)).sum(axis=0)
 
     # 5. Round before opening, so that the low bits of the squares stay hidden.
-    variance = await open_(party, await truncate(party, (between + inner).bounded_by(1.01), 68))
+    variance = await open_(party, await truncate(party, (between + inner).bounded_by(1.01), 68), to=release.to)
+    if variance is None:
+        return None
     coarse = np.flatnonzero(variance < _COARSE_VARIANCE)
     if coarse.size:
         named = ", ".join(map(str, coarse[:10]))
@@ -256,6 +332,21 @@ def _local_sum(array: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(high.sum(axis=0).astype(object) * (1 << 32) + low.sum(axis=0).astype(object), dtype=object)
 
 
+async def _check(
+    party: Party, release: Release, protocol: str, rows: NDArray[Any], bounds: NDArray[np.float64] | None
+) -> None:
+    """Check the rules for sums over rows; raises at all parties."""
+    disclosure, parts = release.disclosure, None
+    if disclosure is None:
+        return
+    if disclosure.dominance:
+        if bounds is None:
+            raise ValueError(f"disclosure control {disclosure.name!r} takes an agreed bound: {protocol}(..., bound=)")
+        units = np.broadcast_to(exponents_of(bounds), rows.shape[1:])
+        parts = np.ldexp(rows.astype(np.float64), -units)
+    await check(party.at("disclosure"), disclosure, protocol, rows=len(rows), columns=rows, parts=parts)
+
+
 async def _share_sums(
     party: Party, total: NDArray[Any], kind: str, bounds: NDArray[np.float64] | None
 ) -> tuple[Share, Any]:
@@ -288,8 +379,8 @@ async def _common_exponents(
 
 
 async def _mean_of_secret_count(
-    party: Party, array: NDArray[np.float64], bounds: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
+    party: Party, array: NDArray[np.float64], bounds: NDArray[np.float64] | None, release: Release
+) -> NDArray[np.float64] | None:
     most = (1 << _COUNT_BITS) // party.size
     if len(array) > most:
         raise DataError(f"party {party.rank}: more than {most} rows")
@@ -300,7 +391,7 @@ async def _mean_of_secret_count(
     rows = await _share_total(party, np.array([len(array)]), bound=most)
     sums = sum_of(await party.share(units, bound=float(most), scale=SCALE))
     empty = await less_than(party.at("any rows"), rows, 1)
-    if await open_(party, empty):
+    if await open_(party, empty, to=release.to):  # who does not learn it goes on, with means that nobody sees
         raise DataError("secure_mean: no party has a row")
     count = await normalise(party, rows.lifted(16), top=_COUNT_BITS, octaves=_COUNT_BITS, width=1)
 
@@ -309,4 +400,5 @@ async def _mean_of_secret_count(
     shrunk = await truncate(party, scaled.scaled_down(_COUNT_BITS), 38)
     inverse = await evaluate(party, count.mantissa, inverse_series(), to=38)
     means = await truncate(party, await multiply(party, shrunk, inverse), 36)
-    return np.asarray(np.ldexp(await open_(party, means), exponents))
+    opened = await open_(party, means, to=release.to)
+    return None if opened is None else np.asarray(np.ldexp(opened, exponents))
