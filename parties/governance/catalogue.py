@@ -1,0 +1,430 @@
+"""What a study may ask for: one class for each protocol, with its parameters, its run and what it reveals.
+
+Nothing is looked up by a name from a study's text: a protocol that is not a class here does not exist. To
+add one, write its class, a subclass of :class:`Analysis`, and name it in ``AnyAnalysis``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, model_validator
+
+from mpc import DataError, Party
+from parties.governance.checks import Strict
+from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
+from protocols import logistic_regression, secure_mean, secure_sum, secure_variance
+from protocols.disclosure import Disclosure
+from protocols.options import checked_options
+
+if TYPE_CHECKING:
+    from parties.governance.studies import Study
+
+_NUMERIC = ("number", "integer", "boolean")
+# A label of a scope (party.at), and a path of scopes is bounded.
+_DRY_RUN = "dry run"
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,39}")
+
+
+def _label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueError("a name of an analysis is a letter, then at most 39 letters, digits, spaces, _ or -")
+    if text.casefold() == _DRY_RUN:
+        raise ValueError("no analysis is named 'dry run': that is what the dry run itself is called")
+    return text
+
+
+class TableLike(Protocol):
+    """The rows of one contributor, checked against the study's schema."""
+
+    @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays of one entry for each row, by column; categories as codes."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Our rows, and the public facts that an analysis is run with.
+
+    Attributes
+    ----------
+    columns : mapping of str to numpy.ndarray
+    rows : int
+    to : tuple of int
+        Ranks that learn the results.
+    disclosure : Disclosure
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    rows: int
+    to: tuple[int, ...]
+    disclosure: Disclosure
+
+    def matrix(self, columns: Sequence[Column]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return columns side by side, shape (rows, columns), and their bounds; integers if all of them are."""
+        whole = all(column.type != "number" for column in columns)
+        parts = [np.asarray(self.columns[column.name]) for column in columns]
+        array = np.stack(parts, axis=1).astype(np.int64 if whole else np.float64)
+        return array, np.array([column.bound for column in columns])
+
+
+class Reveals(NamedTuple):
+    """Who learns what of an analysis.
+
+    Attributes
+    ----------
+    recipients : str
+        What the recipients learn.
+    everybody : str
+        What all parties learn, as well; may be empty.
+    """
+
+    recipients: str
+    everybody: str = ""
+
+
+class Analysis(Strict):
+    """What all analyses have; see the classes below for what each takes.
+
+    Attributes
+    ----------
+    name : str
+        Names the result.
+    """
+
+    name: Annotated[str, AfterValidator(_label)]
+
+    def check(self, schema: Schema) -> None:
+        """Check that the columns exist and fit.
+
+        Raises
+        ------
+        ValueError
+        """
+        raise NotImplementedError
+
+    def asks(self) -> str:
+        """Say in words what is computed."""
+        raise NotImplementedError
+
+    def reveals(self) -> Reveals:
+        """Say who learns what."""
+        raise NotImplementedError
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        """Say what must hold before anything of the result is opened."""
+        return disclosure.rules(sums=False)
+
+    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
+        """Compute; None at a party that learns nothing."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one analysis: values of JSON's types, and a text for people."""
+
+    values: dict[str, Any]
+    text: str
+
+
+class _OfColumns(Analysis):
+    columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
+
+    def check(self, schema: Schema) -> None:
+        take(schema, self.columns, _NUMERIC, f"analysis {self.name}")
+
+    def _chosen(self, schema: Schema) -> list[Column]:
+        return [schema[name] for name in self.columns]
+
+    def _outcome(self, schema: Schema, label: str, values: Any) -> Outcome:
+        by_column = {name: _plain(value) for name, value in zip(self.columns, values, strict=True)}
+        width = max(map(len, by_column))
+        lines = [f"{self.name}: {label}"]
+        for name, value in by_column.items():
+            shown = "not available" if value is None else f"{value:.10g}"
+            lines.append(f"  {name:<{width}}  {shown} {schema[name].unit}".rstrip())
+        return Outcome({"protocol": label, "values": by_column}, "\n".join(lines))
+
+
+class Sum(_OfColumns):
+    """The sum of each column over all rows."""
+
+    protocol: Literal["sum"]
+
+    def asks(self) -> str:
+        return f"the sum of {_listed(self.columns)}"
+
+    def reveals(self) -> Reveals:
+        return Reveals("the sums, and not how many rows there are")
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        return disclosure.rules()
+
+    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
+        columns = self._chosen(schema)
+        array, bounds = ours.matrix(columns)
+        sums = await secure_sum(seat, array, bound=bounds, to=ours.to, disclosure=ours.disclosure)
+        if sums is None:
+            return None
+        # A sum of whole numbers is one, also where a column of fractions beside it made all of them floats.
+        return self._outcome(
+            schema, "sum", [s if c.type == "number" else round(s) for s, c in zip(sums, columns, strict=True)]
+        )
+
+
+class Mean(_OfColumns):
+    """The mean of each column over all rows.
+
+    Attributes
+    ----------
+    count : {"total", "secret"}
+        Whether the total number of rows is opened as well, or stays secret (slower).
+    """
+
+    protocol: Literal["mean"]
+    count: Literal["total", "secret"] = "total"
+
+    def asks(self) -> str:
+        return f"the mean of {_listed(self.columns)}"
+
+    def reveals(self) -> Reveals:
+        if self.count == "secret":
+            return Reveals("the means, and not how many rows there are")
+        return Reveals("the means and the total number of rows, and not who holds how many")
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        return disclosure.rules()
+
+    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
+        array, bounds = ours.matrix(self._chosen(schema))
+        means = await secure_mean(seat, array, bound=bounds, count=self.count, to=ours.to, disclosure=ours.disclosure)
+        return None if means is None else self._outcome(schema, "mean", means)
+
+
+class Variance(_OfColumns):
+    """The variance of each column over all rows.
+
+    Attributes
+    ----------
+    ddof : {0, 1}
+        1 divides by the number of rows less one, 0 by the number of rows.
+    """
+
+    protocol: Literal["variance"]
+    ddof: Annotated[int, Field(ge=0, le=1)] = 1
+
+    def asks(self) -> str:
+        return f"the variance of {_listed(self.columns)}, divided by n{' - 1' if self.ddof else ''}"
+
+    def reveals(self) -> Reveals:
+        return Reveals("the variances, and not the means", "the total number of rows, and not who holds how many")
+
+    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
+        array, bounds = ours.matrix(self._chosen(schema))
+        variances = await secure_variance(
+            seat, array, bound=bounds, ddof=self.ddof, to=ours.to, disclosure=ours.disclosure
+        )
+        return None if variances is None else self._outcome(schema, "variance", variances)
+
+
+class LogisticRegression(Analysis):
+    """A logistic regression; parameters as of :func:`protocols.logistic_regression`.
+
+    A feature that is a category stands for an indicator of each of its values but the first.
+    """
+
+    protocol: Literal["logistic_regression"]
+    outcome: ColumnName
+    features: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
+    l2: float = 0.0
+    solver: Literal["newton", "gradient"] = "newton"
+    steps: int | None = None
+    stop_early: bool = False
+    learning_rate: float | None = None
+    momentum: float = 0.0
+    limit: float = 32.0
+
+    @model_validator(mode="after")
+    def _parameters_are_allowed(self) -> Self:
+        checked_options(
+            self.l2,
+            self.solver,
+            "rows",
+            self.steps,
+            self.stop_early,
+            self.learning_rate,
+            self.momentum,
+            self.limit,
+            reveal=True,
+        )
+        return self
+
+    def check(self, schema: Schema) -> None:
+        if self.outcome in self.features:
+            raise ValueError(f"analysis {self.name} names its outcome {self.outcome} among the features")
+        (outcome,) = take(schema, [self.outcome], ("boolean", "integer"), f"analysis {self.name}")
+        if outcome.type == "integer" and (outcome.lower, outcome.upper) != (0, 1):
+            raise ValueError(f"analysis {self.name}: the outcome is 0 or 1; give {self.outcome} the bounds 0 and 1")
+        features = take(schema, self.features, (*_NUMERIC, "category"), f"analysis {self.name}")
+        if len(self._names(features)) > MOST_COLUMNS:
+            raise ValueError(f"analysis {self.name}: the features' categories give more than {MOST_COLUMNS} columns")
+
+    def asks(self) -> str:
+        penalty = f", l2 = {self.l2:g}" if self.l2 else ""
+        return f"logistic regression of {self.outcome} on {_listed(self.features)} ({self.solver}{penalty})"
+
+    def reveals(self) -> Reveals:
+        errors = ", their standard errors" if self.solver == "newton" else ""
+        early = ", and after how many steps the fit stops" if self.stop_early else ""
+        return Reveals(
+            f"intercept and coefficients{errors}, which features are constant, and whether the fit converged",
+            f"how many rows each party holds{early}",
+        )
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        coefficients = 1 + len(self._names([schema[name] for name in self.features]))
+        return disclosure.rules(parameters=coefficients, sums=False)
+
+    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
+        features = [schema[name] for name in self.features]
+        X, bounds = self._coded(ours, features)
+        fit = await logistic_regression(
+            seat,
+            X,
+            np.asarray(ours.columns[self.outcome]).astype(np.int64),
+            l2=self.l2,
+            solver=self.solver,
+            bound=bounds,
+            steps=self.steps,
+            stop_early=self.stop_early,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            limit=self.limit,
+            names=self._names(features),
+            to=ours.to,
+            disclosure=ours.disclosure,
+        )
+        if fit is None:
+            return None
+        return Outcome({"protocol": self.protocol, **_plain(fit.to_dict())}, f"{self.name}:\n{fit.summary()}")
+
+    @staticmethod
+    def _names(features: Sequence[Column]) -> list[str]:
+        return [
+            name
+            for one in features
+            for name in ([f"{one.name}: {value}" for value in one.categories[1:]] or [one.name])
+        ]
+
+    @staticmethod
+    def _coded(ours: Rows, features: Sequence[Column]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        columns, bounds = [], []
+        for one in features:
+            values = np.asarray(ours.columns[one.name])
+            if one.type == "category":
+                columns += [(values == code).astype(np.float64) for code in range(1, len(one.categories))]
+                bounds += [1.0] * (len(one.categories) - 1)
+            else:
+                columns.append(values.astype(np.float64))
+                bounds.append(one.bound)
+        return np.stack(columns, axis=1), np.array(bounds)
+
+
+AnyAnalysis = Annotated[Sum | Mean | Variance | LogisticRegression, Field(discriminator="protocol")]
+
+
+async def run_analyses(
+    party: Party, study: Study, table: TableLike | None, note: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Compute everything that a study asks for, one analysis after the other.
+
+    Parameters
+    ----------
+    party : Party
+        Our seat; ranks are the positions in ``study.parties``.
+    study : Study
+        What all parties approved; nothing else says what is computed.
+    table : TableLike or None
+        Our rows; None at a recipient that contributes nothing.
+    note : callable
+        Told what begins, for people who watch.
+
+    Returns
+    -------
+    dict or None
+        ``{"analyses": {name: {...}}, "summary": text}`` of JSON's types; None at a party that learns nothing.
+
+    Raises
+    ------
+    DataError
+        Our table does not hold the study's columns; nothing was sent.
+    DisclosureError
+        At all parties: too few rows or contributors for the study's disclosure control.
+    """
+    if party.size != len(study.parties):
+        raise ValueError(f"the study is for {len(study.parties)} parties, here are {party.size}")
+    schema = study.columns_by_name
+    ours = _own_rows(party, study, table)
+    results: dict[str, Any] = {}
+    texts = []
+    for number, analysis in enumerate(study.analyses, 1):
+        note(f"analysis {number} of {len(study.analyses)}: {analysis.name}")
+        outcome = await analysis.run(party.at(analysis.name), ours, schema)
+        if outcome is not None:
+            results[analysis.name] = outcome.values
+            texts.append(outcome.text)
+    if party.rank not in ours.to:
+        return None
+    return {"analyses": results, "summary": "\n\n".join(texts)}
+
+
+def disclosure_of(study: Study) -> Disclosure:
+    """Return the study's disclosure control: its preset, with the number of contributors that it asks for."""
+    return Disclosure.preset(study.disclosure).at_least(parties=study.minimum_parties)
+
+
+def _own_rows(party: Party, study: Study, table: TableLike | None) -> Rows:
+    name = study.parties[party.rank]
+    to = tuple(sorted(study.parties.index(one) for one in study.recipients))
+    disclosure = disclosure_of(study)
+    if name not in study.contributors:
+        if table is not None and table.rows:
+            raise DataError(f"{name} contributes no rows to this study, but was given a table")
+        empty: dict[str, NDArray[Any]] = {column.name: np.zeros(0) for column in study.columns}
+        return Rows(empty, 0, to, disclosure)
+    if table is None:
+        raise DataError(f"{name} contributes rows to this study, but was given no table")
+    for column in study.columns:
+        if column.name not in table.columns:
+            raise DataError(f"{name}: the table has no column {column.name}")
+        if np.shape(table.columns[column.name]) != (table.rows,):
+            raise DataError(f"{name}: column {column.name} does not have one entry for each row")
+    return Rows(table.columns, table.rows, to, disclosure)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON's types; what is NaN or infinite has no value."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
