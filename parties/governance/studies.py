@@ -44,6 +44,7 @@ MOST_PARTIES = 32
 PROGRAM_LIMIT = 128 * 1024
 # A proposal carries both, in one record of at most 512 KiB.
 _CANONICAL_LIMIT = 224 * 1024
+_LIKE_A_HASH = re.compile(r"[0-9A-Fa-f]{4,64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}\.py")
 _TRUST = {
     "prss": "half or more of the parties would have to act together to see anything",
@@ -54,6 +55,13 @@ _TRUST = {
 def _file_name(text: str) -> str:
     if not _FILE_NAME.fullmatch(text):
         raise ValueError("takes the name of a Python file beside the study, such as study.py, without folders")
+    return text
+
+
+def _title(text: str) -> str:
+    # Commands take a study by its title or the begin of its hash: one must not look like the other.
+    if _LIKE_A_HASH.fullmatch(text):
+        raise ValueError("must not look like the begin of a hash, by which studies are named, too")
     return text
 
 
@@ -109,7 +117,7 @@ class Study(Strict):
     """
 
     format: FormatOne
-    title: ShortText
+    title: Annotated[ShortText, AfterValidator(_title)]
     purpose: Paragraph
     consortium: Name
     contributors: Annotated[_Names, Field(min_length=2)]

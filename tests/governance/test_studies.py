@@ -173,6 +173,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('title = "Readmission', 'title = "\\uFEFFtxt'), r"title: .* \(U\+FEFF\)"),
     (('title = "Readmission', 'title = "\\U000E0041txt'), r"title: .* \(U\+E0041\)"),
     (('title = "Readmission', 'title = "\\u0061\\u0308'), "title: .*decomposed"),
+    (('title = "Readmission after heart failure"', 'title = "00c86ae26f59"'), "title: must not look like the begin"),
+    (('title = "Readmission after heart failure"', 'title = "CAFE"'), "title: must not look like the begin"),
     (('title = "Readmission', 'title = " Readmission'), "title: begins or ends with a space"),
     (("Second line", "\\u0007"), r"purpose: .* \(U\+0007\)"),
     (("Second line", "\\u2028"), r"purpose: .* \(U\+2028\)"),
