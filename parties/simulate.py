@@ -12,7 +12,6 @@ import inspect
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mpc.session import check_preprocessing, join, serve_dealer
 from parties.codec import decode, encode
 from parties.errors import PartyError
+from parties.loops import loop_factory
 from parties.processes import Child, run_forked
 from parties.reports import Failure, PartyCosts, Report, Results, RunCosts, cause_of, failure_of
 
@@ -255,15 +255,6 @@ def _run_seat(
     with asyncio.Runner(loop_factory=make_loop) as runner:
         report = runner.run(_sit(seat, work))
     return (_DONE if isinstance(report, Report) else _FAILED) + encode(report)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes event loops: uvloop's, where there is one."""
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 async def _sit(seat: _Seat, work: Callable[[Mesh], Awaitable[tuple[bytes, PartyCosts]]]) -> Report | Failure:
