@@ -109,6 +109,17 @@ def version() -> None:
     typer.echo(f"sottovoce {number} ({'C' if F127.backend == 'c' else 'numpy'} kernels)")
 
 
+def _register(app: typer.Typer) -> None:
+    """Add the commands of nodes; each imports what it needs when it is run."""
+    from parties.commands import audit, keys, node, relay, sandbox, studies
+
+    for group in (sandbox, keys, node, studies, audit, relay):
+        group.register(app)
+
+
+_register(app)
+
+
 def _checked(preprocessing: PreprocessingName | None, parties: int) -> str | None:
     from mpc.session import check_preprocessing
 
@@ -141,15 +152,26 @@ def main() -> None:
             traceback.print_exception(error.__cause__)
         _fail(str(error))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRAS:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
             raise
-        _fail(f"this needs {error.name.partition('.')[0]}: pip install 'sottovoce[examples]'")
+        _fail(f"this needs {missing}: pip install 'sottovoce[{_EXTRAS[missing]}]'")
     except BrokenPipeError:  # the reader of our output left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 
 
-_EXTRAS = frozenset({"sklearn", "statsmodels", "matplotlib", "pandas"})
+# What base dependencies do not bring, with the extra that brings it.
+_EXTRAS = {
+    "sklearn": "examples",
+    "statsmodels": "examples",
+    "matplotlib": "examples",
+    "pandas": "node",
+    "pyarrow": "node",
+    "sqlalchemy": "node",
+    "prometheus_client": "node",
+    "psycopg": "postgres",
+}
 
 
 def _fail(text: str) -> None:

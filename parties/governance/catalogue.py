@@ -20,7 +20,7 @@ from mpc import DataError, Party
 from parties.governance.checks import Strict
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
 from protocols import logistic_regression, secure_mean, secure_sum, secure_variance
-from protocols.disclosure import Disclosure
+from protocols.disclosure import Disclosure, check_cells
 from protocols.options import checked_options
 
 if TYPE_CHECKING:
@@ -299,6 +299,12 @@ class LogisticRegression(Analysis):
     async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
         features = [schema[name] for name in self.features]
         X, bounds = self._coded(ours, features)
+        # A category's first value has no column; if it is rare, the intercept tells of these few.
+        first = [np.asarray(ours.columns[one.name]) == 0 for one in features if one.type == "category"]
+        if first:
+            await check_cells(
+                seat.at("first values"), ours.disclosure, self.protocol, np.stack(first, axis=1).astype(np.float64)
+            )
         fit = await logistic_regression(
             seat,
             X,

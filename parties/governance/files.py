@@ -114,7 +114,9 @@ def make_private_directory(path: Path, *, error: type[GovernanceError]) -> None:
     """Make a directory that only we can enter, unless it is there; its parents get the usual mode."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(path.parent)
     except OSError as failure:
         raise error(f"directory {shown(path)} cannot be made: {reason(failure)}") from None
 

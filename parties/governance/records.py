@@ -109,6 +109,9 @@ class Ready(Strict):
     Attributes
     ----------
     attempt : int
+    dry : bool
+        Whether it stands by for a dry run. All must say the same: whoever asks for an attempt later, and in
+        another way, does not change what it was.
     certificate : str
         Of the worker; DER in base64.
     nonce : str
@@ -121,6 +124,7 @@ class Ready(Strict):
 
     attempt: Attempt
     certificate: Annotated[str, Field(max_length=4096), AfterValidator(_certificate)]
+    dry: bool
     nonce: Hex256
     version: Annotated[str, _text(80, 1)]
     fingerprint: Annotated[str, _text(80, 1)]

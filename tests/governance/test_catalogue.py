@@ -257,3 +257,23 @@ def test_categories_are_coded_against_the_first() -> None:
     assert found["names"] == ["sex: male", "sex: other"]
     parameters = study.analyses[0].rules(study.columns_by_name, catalogue.disclosure_of(study))
     assert parameters == catalogue.disclosure_of(study).rules(parameters=3, sums=False)
+
+
+def test_a_rare_first_value_of_a_category_is_found() -> None:
+    """It has no column of its own: the intercept would tell of the one patient who has it."""
+    text = HEAD.replace('disclosure = "vantage6"', 'disclosure = "cms"').replace(
+        '["female", "male"]', '["x", "female", "male"]'
+    )
+    assert '"cms"' in text
+    assert '"x"' in text
+    text += '[[analyses]]\nname = "fit"\nprotocol = "logistic_regression"\noutcome = "readmitted"\nfeatures = ["sex"]\n'
+    text += "l2 = 1.0\nsteps = 4\n"
+    asked = parse_study(text)
+    tables = [table(60, 1), table(50, 2), table(40, 3)]
+    shifted = [Table({**one.columns, "sex": one.columns["sex"] + 1}, one.rows, 0) for one in tables]
+    shifted[0].columns["sex"][0] = 0
+    with pytest.raises(DisclosureError, match="at least 11 rows for each value"):
+        run(asked, shifted)
+    for one in shifted:
+        one.columns["sex"][:11] = 0
+    assert run(asked, shifted)[0]["analyses"]["fit"]["n"] == 150

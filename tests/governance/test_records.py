@@ -33,6 +33,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "ready": {
         "attempt": 1,
         "certificate": WORKER,
+        "dry": False,
         "nonce": "cd" * 32,
         "version": "0.2.0",
         "fingerprint": "AAAA-BBBB",

@@ -1,0 +1,1 @@
+"""A node: what an organisation runs to take part in studies."""
