@@ -32,7 +32,11 @@ class Transport(Protocol):
         """Number of parties; a dealer, where there is one, has this number as its rank."""
 
     async def send(self, to: int, step: str, data: Buffer) -> None:
-        """Send one message; suspends only under back-pressure."""
+        """Send one message; suspends only under back-pressure.
+
+        The buffer is not copied, and may be sent again long after this has returned: it is not to be
+        changed any more.
+        """
 
     async def receive(self, frm: int, step: str, size: int) -> Buffer:
         """Receive the message of exactly ``size`` bytes; anything else raises ``PeerError``."""

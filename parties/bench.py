@@ -22,6 +22,7 @@ import numpy as np
 from mpc import F61, F127, multiply, prepare
 from mpc.inputs import agree
 from parties.bench_limits import fastest_of, measure_limits, median
+from parties.bench_links import PIECE_BYTES, measure_link
 from parties.bench_work import Work, vectors, workloads
 from parties.simulate import simulate
 
@@ -254,6 +255,31 @@ def measure_round(echo: float) -> Row:
     )
 
 
+def measure_resumable_link(echo: float, stream: float) -> list[Row]:
+    """Time a link between two nodes that outlives its connections, against a plain TLS connection.
+
+    Parameters
+    ----------
+    echo : float
+        Seconds that 16 bytes take there and back.
+    stream : float
+        Bytes a second.
+    """
+    pieces = 2000
+    echoes, streams = measure_link(echoes=2000, pieces=pieces, repetitions=REPETITIONS + 1)
+    amount = pieces * PIECE_BYTES
+    rows = []
+    for name, unit, work, times, limit, goal in (
+        ("16 bytes there and back, a link of two nodes", "echo", 1, echoes[1:], echo, echo + 0.00015),
+        ("stream of 240 KiB, a link of two nodes", "byte", amount, streams[1:], amount / stream, amount / stream / 0.8),
+    ):
+        seconds = median(times)
+        rows.append(
+            Row(name, "-", work, unit, goal, seconds, tuple(times), work / seconds, work, 1, 0, limit, seconds / limit)
+        )
+    return rows
+
+
 # ---- the whole ----------------------------------------------------------------------------------
 
 
@@ -291,6 +317,7 @@ def main(
         f"echo {limits['echo_seconds'] * 1e3:.3f} ms"
     )
     rows: list[Row] = [measure_round(limits["echo_seconds"])]
+    rows += measure_resumable_link(limits["echo_seconds"], limits["stream_bytes_per_second"])
     for preprocessing in preprocessings:
         for work in workloads(quick):
             rows.append(measure(work, preprocessing, limits["stream_bytes_per_second"]))

@@ -41,7 +41,10 @@ def measure_limits() -> dict[str, float]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         children = run_forked(
-            [lambda: _run(_serve(identities, listener)), lambda: _run(_drive(identities, port))],
+            [
+                lambda: encode(in_a_loop(_serve(identities, listener))),
+                lambda: encode(in_a_loop(_drive(identities, port))),
+            ],
             timeout_seconds=60,
             grace_seconds=2,
             is_failure=lambda report: False,
@@ -53,11 +56,12 @@ def measure_limits() -> dict[str, float]:
     return {"stream_bytes_per_second": stream, "echo_seconds": echo}
 
 
-def _run(work: Any) -> bytes:
-    from parties.simulate import loop_factory
+def in_a_loop(work: Any) -> Any:
+    """Run on the kind of event loop that simulations and nodes run on."""
+    from parties.loops import loop_factory
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return encode(runner.run(work))
+        return runner.run(work)
 
 
 async def _serve(identities: list[Identity], listener: Any) -> None:

@@ -3,7 +3,7 @@
 ==========  =====  ============================================================
 bytes       type   meaning
 ==========  =====  ============================================================
-0           u8     version of this layout, 1
+0           u8     version of this layout, 2
 1           u8     kind
 2           u16    sender's rank
 4           u16    receiver's rank
@@ -13,7 +13,9 @@ bytes       type   meaning
 24          u64    sequence number: 0, 1, 2, ... for each link and direction
 32          u64    length of the whole message
 40          u64    offset of this frame's payload in the message
-48          ...    step label (printable ASCII), padded with zeros to a multiple of 16
+48          u64    acknowledged: the number of the frame that the sender is to hear next
+56          u64    zero
+64          ...    step label (printable ASCII), padded with zeros to a multiple of 16
 ...         ...    payload
 ==========  =====  ============================================================
 
@@ -22,6 +24,19 @@ of 16 bytes long, so that the payload of a received frame is aligned for the ker
 
 TLS protects the bytes and tells who sent them. The fields bind each message to its place on top of
 that: what was meant for another session, receiver, step or moment is refused.
+
+Data, abort and goodbye are numbered, and may be sent again over a later connection of the same link.
+The others speak of one connection and have no place in the order: an acknowledgement and a leave
+have the number 0, a hello the number of the attempt to connect, which makes an old one known as old.
+
+The payload of a hello:
+
+==========  =====  ============================================================
+0           16 B   incarnation of the sender's end: random, drawn when the link was made
+16          16 B   incarnation of the receiver's end, as far as known; else zero
+32          u8     1 if the sender keeps what it sent until acknowledged, else 0
+33          7 B    zero
+==========  =====  ============================================================
 """
 
 from __future__ import annotations
@@ -33,13 +48,16 @@ from typing import NamedTuple
 FRAME_BYTES = 256 * 1024
 STEP_BYTES = 200
 SESSION_BYTES = 16
-VERSION = 1
+VERSION = 2
+INCARNATION_BYTES = 16
 # One message may be split over frames; a longer one is refused when its first frame arrives.
 MESSAGE_BYTES = 2**32
 
 _PADDING = bytes(16)
-_HEADER = struct.Struct("<BBHHBB16sQQQ")
+_HEADER = struct.Struct("<BBHHBB16sQQQQQ")
 HEADER_BYTES = _HEADER.size
+_HELLO = struct.Struct("<16s16sB7s")
+_ACKNOWLEDGED = slice(48, 56)
 
 
 class Kind(enum.IntEnum):
@@ -49,6 +67,8 @@ class Kind(enum.IntEnum):
     DATA = 2
     ABORT = 3
     GOODBYE = 4
+    ACK = 5
+    LEAVE = 6
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -77,6 +97,8 @@ class Frame(NamedTuple):
         Bytes of the whole message.
     offset : int
         Where the payload lies in the message; ``offset + len(payload) <= length``.
+    acknowledged : int
+        All frames of ours with lower numbers have arrived.
     payload : memoryview
         A view of the bytes that were parsed.
     """
@@ -89,7 +111,32 @@ class Frame(NamedTuple):
     step: str
     length: int
     offset: int
+    acknowledged: int
     payload: memoryview
+
+
+class Hello(NamedTuple):
+    """The beginning of a connection.
+
+    Attributes
+    ----------
+    number : int
+        Of the attempt to connect; a link's attempts have increasing numbers.
+    acknowledged : int
+        The number of the frame that the sender is to hear next.
+    incarnation : bytes
+        The sender's end of the link. Another one means that the sender forgot all that was before.
+    knows : bytes
+        The incarnation of our end that the sender knows; zeros if none.
+    keeps : bool
+        Whether the sender keeps what it sent until it is acknowledged, and can resume.
+    """
+
+    number: int
+    acknowledged: int
+    incarnation: bytes
+    knows: bytes
+    keeps: bool
 
 
 def pack_header(
@@ -101,12 +148,40 @@ def pack_header(
     step: bytes,
     length: int,
     offset: int,
+    acknowledged: int,
 ) -> bytes:
     """Return header and padded label of a frame; its payload follows."""
     label = len(step)
-    return _HEADER.pack(VERSION, kind, sender, receiver, label, 0, session, sequence, length, offset) + step.ljust(
-        (label + 15) & ~15, b"\0"
-    )
+    return _HEADER.pack(
+        VERSION, kind, sender, receiver, label, 0, session, sequence, length, offset, acknowledged, 0
+    ) + step.ljust((label + 15) & ~15, b"\0")
+
+
+def acknowledging(header: bytes, acknowledged: int) -> bytes:
+    """Return a header with another acknowledgement, for a frame that is sent again."""
+    place = _ACKNOWLEDGED
+    return b"".join((header[: place.start], acknowledged.to_bytes(8, "little"), header[place.stop :]))
+
+
+def pack_hello(hello: Hello) -> bytes:
+    """Return the payload of a hello; number and acknowledgement stand in the header."""
+    return _HELLO.pack(hello.incarnation, hello.knows, hello.keeps, bytes(7))
+
+
+def parse_hello(frame: Frame) -> Hello:
+    """Read the payload of a hello.
+
+    Raises
+    ------
+    FrameError
+        If it is none.
+    """
+    if frame.kind is not Kind.HELLO or len(frame.payload) != _HELLO.size or frame.length != _HELLO.size:
+        raise FrameError("a frame that is no hello")
+    incarnation, knows, keeps, zeros = _HELLO.unpack(frame.payload)
+    if keeps > 1 or zeros != bytes(7):
+        raise FrameError("a hello whose reserved bytes are not zero")
+    return Hello(frame.sequence, frame.acknowledged, incarnation, knows, bool(keeps))
 
 
 def header_size(step: bytes) -> int:
@@ -126,14 +201,14 @@ def parse(data: bytes | bytearray) -> Frame:
     if not HEADER_BYTES <= size <= FRAME_BYTES:
         raise FrameError(f"a frame of {size} bytes")
     fields = _HEADER.unpack_from(data)
-    version, kind, sender, receiver, label, zero, session, sequence, length, offset = fields
+    version, kind, sender, receiver, label, zero, session, sequence, length, offset, acknowledged, zeros = fields
     if version != VERSION:
         raise FrameError(f"a frame of layout {version}, not {VERSION}")
     known = _KINDS.get(kind)
     if known is None:
         raise FrameError(f"a frame of unknown kind {kind}")
-    if zero:
-        raise FrameError("a frame whose reserved byte is not zero")
+    if zero or zeros:
+        raise FrameError("a frame whose reserved bytes are not zero")
     start = HEADER_BYTES + ((label + 15) & ~15)
     if label > STEP_BYTES or start > size:
         raise FrameError("a frame whose step label is too long")
@@ -149,4 +224,4 @@ def parse(data: bytes | bytearray) -> Frame:
     payload = memoryview(data)[start:]
     if offset + len(payload) > length:
         raise FrameError("a frame that reaches beyond its message")
-    return Frame(known, sender, receiver, session, sequence, step, length, offset, payload)
+    return Frame(known, sender, receiver, session, sequence, step, length, offset, acknowledged, payload)

@@ -1,65 +1,37 @@
 """The mesh: authenticated links from us to every other node, as the protocols want them.
 
-A run ends with its first fault. Whoever sees a peer break a rule, go away or fall silent tells all the
-others, who stop too; the error names the peer and the step everywhere.
+A run ends with its first fault. Whoever sees a peer break a rule, go away for too long or fall silent
+tells all the others, who stop too; the error names the peer and the step everywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import contextlib
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mpc.errors import PeerError, for_peers
-from parties.connect import Doorkeeper, Member
+from parties.faults import Abort, Fault, Traffic
 from parties.frames import SESSION_BYTES
 from parties.identity import Identity
-from parties.link import Abort, Fault, Link, Traffic, name_of
+from parties.link import Link
+from parties.links import CONNECT_STEP, Links, Phase
+from parties.members import Member
+from parties.watch import Patience
 
 if TYPE_CHECKING:
     from mpc.transport import Buffer
 
 __all__ = ["Member", "Mesh", "Patience"]
 
-CONNECT_STEP = "connect"
 _BUFFER_BYTES = 64 * 1024 * 1024
 # How long to wait for the others to take our abort: who is stuck is not waited for.
 _LAST_WORDS_SECONDS = 1.0
-# How late a timer may be before we think that we ourselves were busy and look again.
-_LATE_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for others, in seconds.
-
-    Attributes
-    ----------
-    connect_seconds : float
-        Until all nodes are there.
-    receive_seconds : float
-        For one message. It includes what a peer computes before it sends that message.
-    until : float
-        On the event loop's clock: no receive waits longer than this.
-    heartbeat_seconds : float
-        After so long without a byte a peer is asked for a sign of life, which also keeps firewalls
-        from forgetting the connection.
-    silence_seconds : float
-        After so long without any sign a peer counts as gone.
-    close_seconds : float
-        For the others to take note of our goodbye.
-    """
-
-    connect_seconds: float = 30.0
-    receive_seconds: float = 300.0
-    until: float = math.inf
-    heartbeat_seconds: float = 20.0
-    silence_seconds: float = 120.0
-    close_seconds: float = 5.0
+# How long we stay for a peer that has finished, too, and may not know yet that we know.
+_LINGER_SECONDS = 15.0
 
 
 class Mesh:
@@ -81,11 +53,14 @@ class Mesh:
     session : bytes
         16 bytes that all nodes agreed on for this run, and for no other.
     listener : socket.socket, optional
-        A listening socket; the highest rank, who dials everybody, needs none.
+        A listening socket; who dials everybody needs none, nor does who is handed its connections
+        (:meth:`adopt`).
     patience : Patience, optional
-        How long to wait for others.
+        How long to wait for others; ``resume_seconds`` makes links outlive their connections.
     buffer_bytes : int
         How much each peer may send us ahead of our receiving it.
+    passes : bytes, optional
+        What shows a relay that we may use it.
     """
 
     def __init__(
@@ -99,6 +74,7 @@ class Mesh:
         listener: socket.socket | None = None,
         patience: Patience | None = None,
         buffer_bytes: int = _BUFFER_BYTES,
+        passes: bytes | None = None,
     ) -> None:
         if len(session) != SESSION_BYTES:
             raise ValueError(f"a session has {SESSION_BYTES} bytes")
@@ -114,19 +90,35 @@ class Mesh:
         self._session = session
         self._listener = listener
         self._buffer_bytes = buffer_bytes
-        self._links: dict[int, Link] = {}
-        self._peers = [number for number in range(len(members)) if number != rank]
-        self._doorkeeper = Doorkeeper(
-            identity, rank, members, session, self._expects, self._on_connected, self._on_lost
-        )
-        self._complaints: dict[int, str] = {}
-        self._fault: Fault | None = None
-        self._ready = False
-        self._closing = False
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        self._sweep_timer: asyncio.TimerHandle | None = None
-        self._beat_timer: asyncio.TimerHandle | None = None
+        self._meeting = Links(
+            identity,
+            rank,
+            members,
+            parties=parties,
+            session=session,
+            patience=self.patience,
+            passes=passes,
+            make_link=self._make_link,
+            on_failed=self._fail,
+        )
+        self._links = self._meeting.by_rank
+        self._watch = self._meeting.watch
+        self._fault: Fault | None = None
+        self._closing = False
+
+    def _make_link(self, peer: int, name: str) -> Link:
+        return Link(
+            self.rank,
+            peer,
+            name,
+            self._session,
+            keeps=self.patience.resume_seconds > 0,
+            buffer_bytes=self._buffer_bytes,
+            on_fault=self._on_fault,
+            on_abort=self._on_abort,
+            on_parted=self._on_parted,
+        )
 
     # ---- opening --------------------------------------------------------------------------------
 
@@ -154,55 +146,39 @@ class Mesh:
         PeerError
             When not all are there within ``connect_seconds``; names the first that is absent.
         """
-        await self._doorkeeper.open(self._listener)
-        dialling = []
+        meeting = self._meeting
+        await meeting.open(self._listener)
         try:
             async with asyncio.timeout(self.patience.connect_seconds):
-                async with asyncio.TaskGroup() as group:
-                    for peer in range(self.rank):
-                        dialling.append(group.create_task(self._doorkeeper.dial(peer, self._complain(peer))))
-                    while self._fault is None and len(self._links) < len(self._peers):
-                        self._news.clear()
-                        await self._news.wait()
-                    for task in dialling:
-                        task.cancel()
+                while self._fault is None and meeting.absent:
+                    meeting.news.clear()
+                    await meeting.news.wait()
         except TimeoutError:
-            absent = [peer for peer in self._peers if peer not in self._links]
-            self._fail(Fault(self._absence(absent), absent[0], CONNECT_STEP), tell=True)
+            absent = meeting.absent
+            names = ", ".join(meeting.named(peer) for peer in absent)
+            text = f"not there within {self.patience.connect_seconds:g} s: {names}"
+            self._fail(Fault(text, absent[0], CONNECT_STEP))
         if self._fault is not None:
             raise self._fault.error(CONNECT_STEP)
-        self._ready = True
-        self._beat_timer = self._loop.call_later(self.patience.heartbeat_seconds, self._beat)
+        meeting.phase = Phase.AT_WORK
+        self._watch.begin()
 
-    def _complain(self, peer: int) -> Callable[[str], None]:
-        def note(reason: str) -> None:
-            self._complaints[peer] = reason
+    def adopt(self, connection: socket.socket) -> None:
+        """Take a TCP connection of a peer that somebody else accepted for us; TLS has not begun on it.
 
-        return note
+        It is ours from now on, and closed if it turns out to be nobody's.
+        """
+        self._meeting.adopt(connection)
 
-    def _absence(self, absent: Sequence[int]) -> str:
-        names = ", ".join(
-            name_of(peer, self.size) + (f" ({self._complaints[peer]})" if peer in self._complaints else "")
-            for peer in absent
-        )
-        return f"not there within {self.patience.connect_seconds:g} s: {names}"
+    @property
+    def away(self) -> dict[int, float]:
+        """How long each peer whose connection was lost has been away, in seconds."""
+        return self._watch.away
 
-    def _expects(self, peer: int) -> Link | None:
-        if self._ready or self._closing or self._fault is not None or peer in self._links:
-            return None
-        return Link(
-            self.rank,
-            peer,
-            self.size,
-            self._session,
-            buffer_bytes=self._buffer_bytes,
-            on_fault=self._on_fault,
-            on_abort=self._on_abort,
-        )
-
-    def _on_connected(self, link: Link) -> None:
-        self._links[link.peer] = link
-        self._news.set()
+    @property
+    def reconnects(self) -> int:
+        """How many connections were made anew."""
+        return sum(max(0, link.connections - 1) for link in self._links.values())
 
     # ---- messages -------------------------------------------------------------------------------
 
@@ -237,7 +213,7 @@ class Mesh:
         if self._fault is not None:
             raise self._fault.error(step)
         link = self._links[frm]
-        message = link.take(step, size, True)
+        message = link.inbox.take(step, size, True)
         return message if message is not None else await self._wait(link, step, size, True)
 
     async def receive_upto(self, frm: int, step: str, limit: int) -> Buffer:
@@ -245,19 +221,15 @@ class Mesh:
         if self._fault is not None:
             raise self._fault.error(step)
         link = self._links[frm]
-        message = link.take(step, limit, False)
+        message = link.inbox.take(step, limit, False)
         return message if message is not None else await self._wait(link, step, limit, False)
 
     async def _wait(self, link: Link, step: str, size: int, exact: bool) -> Buffer:
-        deadline = min(self._loop.time() + self.patience.receive_seconds, self.patience.until)
-        future = link.wait(step, size, exact, deadline)
-        # One timer for all waits: who began to wait first is also the first whose patience ends.
-        if self._sweep_timer is None:
-            self._sweep_timer = self._loop.call_at(deadline, self._sweep)
+        future = link.inbox.wait(step, size, exact, self._watch.deadline())
         try:
             return await future
         except asyncio.CancelledError:
-            link.forget(step)
+            link.inbox.forget(step)
             raise
 
     @property
@@ -267,102 +239,39 @@ class Mesh:
 
     # ---- faults ---------------------------------------------------------------------------------
 
+    def _on_parted(self) -> None:
+        self._meeting.news.set()
+
     def _on_fault(self, link: Link, what: str, step: str | None) -> None:
-        self._fail(Fault(what + (f" for step {step!r}" if step else ""), link.peer, step), tell=True)
+        self._fail(Fault(what + (f" for step {step!r}" if step else ""), link.peer, step))
         if link.wire is not None:
             link.wire.close()
 
     def _on_abort(self, link: Link, abort: Abort) -> None:
         text = f"{link.name} stopped: {abort.type_name}" + (f": {abort.text}" if abort.text else "")
         # A peer's word can blame a third one, but not us: that would make no sense in our report.
-        culprit = abort.rank if abort.rank in self._peers else link.peer
+        culprit = abort.rank if abort.rank in self._links else link.peer
         # Told on, since not all may be connected to all yet.
-        self._fail(Fault(text, culprit, abort.step), tell=True)
+        self._fail(Fault(text, culprit, abort.step))
 
-    def _on_lost(self, link: Link, fault: Exception | None) -> None:
-        if self._links.get(link.peer) is not link or link.finished or self._closing:
-            return
-        if not self._ready:
-            # Somebody who comes and goes while we still wait for others may come again.
-            del self._links[link.peer]
-            self._complaints[link.peer] = "it went away again"
-            self._news.set()
-        if link.failed:
-            return
-        text = f"{link.name} went away without a goodbye"
-        if fault is not None and not isinstance(fault, OSError):
-            text = f"{link.name} sent {fault}"
-        link.failed = True
-        if self._ready:
-            self._fail(Fault(text, link.peer), tell=True)
+    def _fail(self, fault: Fault) -> None:
+        """End the run; all others are told."""
+        self._end(fault, Abort("PeerError", fault.text, fault.rank, fault.step))
 
-    def _fail(self, fault: Fault, *, tell: bool) -> None:
+    def _end(self, fault: Fault, abort: Abort) -> None:
         if self._fault is not None:
             return
         self._fault = fault
-        self._news.set()
-        if tell:
-            self._tell(Abort("PeerError", fault.text, fault.rank, fault.step))
-        for link in self._links.values():
-            link.fail_waiters(fault)
-
-    def _tell(self, abort: Abort) -> None:
+        meeting = self._meeting
+        meeting.phase = Phase.ENDING
+        meeting.news.set()
+        self._watch.stop_waiting()
         # Whose fault it is hears of it like the others, if it still can: it may be a mere mistake.
         for link in self._links.values():
             if not link.finished:
                 link.abort(abort)
-
-    # ---- time -----------------------------------------------------------------------------------
-
-    def _sweep(self) -> None:
-        """End the receives whose time is over; runs once in a time-out, not once in a receive."""
-        timer, self._sweep_timer = self._sweep_timer, None
-        now = self._loop.time()
-        if timer is None or self._fault is not None or self._closing:
-            return
-        if now - timer.when() > _LATE_SECONDS:
-            # We were busy ourselves: what is overdue may lie in the socket.
-            self._sweep_timer = self._loop.call_later(_LATE_SECONDS, self._sweep)
-            return
-        oldest = [(link, link.oldest) for link in self._links.values()]
-        waits = [(wait[1], link, wait[0]) for link, wait in oldest if wait is not None]
-        if not waits:
-            return
-        deadline, link, step = min(waits, key=lambda wait: wait[0])
-        if deadline > now:
-            self._sweep_timer = self._loop.call_at(deadline, self._sweep)
-            return
-        text = f"{link.name} sent nothing for step {step!r} "
-        if deadline < self.patience.until:
-            text += f"within {self.patience.receive_seconds:g} s"
-        else:
-            text += "before the time for the run was over"
-        if link.stalled:
-            text += f"; {self._buffer_bytes} bytes of it wait to be received, which is all that may wait"
-        self._fail(Fault(text, link.peer, step), tell=True)
-
-    def _beat(self) -> None:
-        """Ask the silent for a sign of life, and give up on those who did not answer."""
-        self._beat_timer = self._loop.call_later(self.patience.heartbeat_seconds, self._beat)
-        now = self._loop.time()
-        for link in list(self._links.values()):
-            wire = link.wire
-            if wire is None or link.finished or link.failed:
-                continue
-            if link.stalled:
-                wire.ping()  # we cannot hear it, but it can hear us
-                continue
-            silent = now - wire.last_heard
-            if silent < self.patience.heartbeat_seconds / 2:
-                link.suspected = False
-            elif silent > self.patience.silence_seconds and link.suspected:
-                text = f"{link.name} gave no sign of life for {silent:.0f} s"
-                self._fail(Fault(text, link.peer), tell=True)
-                wire.drop()
-            else:
-                # Only who stays silent for one more beat is given up: we may have been busy ourselves.
-                link.suspected = silent > self.patience.silence_seconds
-                wire.ping()
+        for link in self._links.values():
+            link.fail_waiters(fault)
 
     # ---- closing --------------------------------------------------------------------------------
 
@@ -383,8 +292,7 @@ class Mesh:
         if self._closing or self._fault is not None:
             return
         culprit = self.rank if rank is None else rank
-        self._tell(Abort(type_name, text, culprit, step))
-        self._fail(Fault(f"we stopped: {type_name}", culprit, step), tell=False)
+        self._end(Fault(f"we stopped: {type_name}", culprit, step), Abort(type_name, text, culprit, step))
 
     async def stop(self, error: BaseException) -> None:
         """Tell all others that we stop because of an exception: its type, and its text if that holds no data."""
@@ -394,28 +302,57 @@ class Mesh:
             await self.abort(type(error).__name__, for_peers(error))
 
     async def close(self) -> None:
-        """Say goodbye, unless the run failed, and close the links; waits for the others to take note."""
+        """Say goodbye, unless the run failed, and close the links; waits for the others to take note.
+
+        Where links are resumed, it waits until each peer has heard the goodbye, and with it all that was
+        sent before, or until its time to resume is over.
+        """
         if self._closing:
             return
         self._closing = True
         failed = self._fault is not None
         left = self._fault = self._fault or Fault("we have left", self.rank)
-        for timer in (self._sweep_timer, self._beat_timer):
-            if timer is not None:
-                timer.cancel()
+        self._meeting.phase = Phase.ENDING
+        self._watch.stop_waiting()
         try:
+            if not failed:
+                for link in self._links.values():
+                    link.goodbye()
+            await self._be_heard(failed)
             await self._part(failed)
         finally:
             for link in self._links.values():
                 link.fail_waiters(left)
-            await self._doorkeeper.close()
+            await self._meeting.close()
+
+    async def _be_heard(self, failed: bool) -> None:
+        """Wait until all who keep a link with us have heard our last word, and know that we know."""
+        began = self._loop.time()
+        heard: dict[int, float] = {}
+
+        def until(link: Link, now: float) -> float:
+            if link.owing:
+                if failed:
+                    return began + _LAST_WORDS_SECONDS
+                patience = max(self.patience.close_seconds, self.patience.resume_seconds)
+                return began + (min(patience, _LINGER_SECONDS) if link.finished and link.wire is None else patience)
+            return heard.setdefault(link.peer, now) + self.patience.close_seconds if link.leaving else now
+
+        while True:
+            now = self._loop.time()
+            ends = max(until(link, now) for link in self._links.values())
+            if ends <= now:
+                return
+            self._meeting.news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ends - now):
+                    await self._meeting.news.wait()
 
     async def _part(self, failed: bool) -> None:
+        self._meeting.phase = Phase.LEFT
         wires = []
         for link in self._links.values():
             if link.wire is not None:
-                if not failed:
-                    link.goodbye()
                 link.wire.say_close()
                 wires.append(link.wire)
         if not wires:

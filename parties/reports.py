@@ -14,7 +14,7 @@ from mpc.errors import PeerError, SottovoceError
 from parties.errors import PartyError
 
 if TYPE_CHECKING:
-    from parties.link import Traffic
+    from parties.faults import Traffic
 
 # Frames of these packages say nothing about where in the program it went wrong.
 _NOT_THE_PROGRAM = frozenset({"mpc", "protocols", "parties", "asyncio", "uvloop", "contextlib"})

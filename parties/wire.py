@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
 BINARY = 0x2
 CLOSE = 0x8
@@ -49,6 +50,61 @@ _RECORD_OVERHEAD = 22  # TLS 1.3: 5 bytes of header, the type, 16 bytes of tag
 
 class WireError(Exception):
     """The peer does not speak the WebSocket protocol as we do; the text holds no data."""
+
+
+class MessageWire(Protocol):
+    """What a link needs of its connection; see :class:`Wire` for what each part means."""
+
+    @property
+    def closed(self) -> asyncio.Future[None]:
+        """Resolved when the connection is gone."""
+
+    @property
+    def close_seen(self) -> asyncio.Future[None]:
+        """Resolved when the other end said that it sends nothing more."""
+
+    def write(self, head: bytes, payload: bytes | memoryview | bytearray = b"") -> None:
+        """Write one message made of two parts; never waits."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the peer or the network does not keep up."""
+
+    @property
+    def last_heard(self) -> float:
+        """When the peer last gave a sign of life, on the event loop's clock."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """What was sent so far."""
+
+    @property
+    def bytes_received(self) -> int:
+        """What was received so far."""
+
+    async def drain(self) -> None:
+        """Wait until the peer keeps up again, or there is no point in it any more."""
+
+    def give_up(self) -> None:
+        """End all waiting for the peer to keep up."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the network's buffers."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+    def say_close(self) -> None:
+        """Say that we send nothing more."""
+
+    def close(self) -> None:
+        """Close the connection once what was written has been sent."""
+
+    def drop(self) -> None:
+        """Close the connection at once."""
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -284,7 +340,8 @@ class Wire(asyncio.BufferedProtocol):
             if not self._close_heard:
                 self._on_message(message)
         elif first == _FINAL | PING:
-            self.write(bytes(message), opcode=PONG)
+            if not self._paused:  # who pings and does not read would fill our memory
+                self.write(bytes(message), opcode=PONG)
         elif first == _FINAL | CLOSE:
             # It says that it sends nothing more, and we answer. Nothing is lost by closing then.
             self._close_heard = True

@@ -322,7 +322,7 @@ def soak(consortium: Consortium, seconds: float, *, say: Say = quiet) -> list[Sa
 
 
 # What a node may remember of a finished study: the study, some ten signed records and their index.
-_MB_A_STUDY = 0.08
+_MB_A_STUDY = 0.06
 _MB_OF_CHANCE = 4.0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from parties.loops import loop_factory
 from tests.parties.consortium import Run
 
 LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
@@ -20,9 +21,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     def run_on_it(work: Awaitable[Any]) -> Any:
         factory = None
         if request.param == "uvloop":
-            import uvloop
-
-            factory = uvloop.new_event_loop
+            factory = loop_factory()
 
         async def main() -> Any:
             return await work

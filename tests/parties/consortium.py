@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from parties.connect import AddressBook
-from parties.frames import Kind, pack_header
+from parties.frames import Hello, Kind, pack_header, pack_hello
 from parties.identity import Identity, client_context, host_name, make_identity
 from parties.mesh import Member, Mesh, Patience
 
@@ -95,7 +95,7 @@ class Consortium:
             ) as websocket:
                 rogue = Rogue(rank, to, session, websocket)
                 if hello:
-                    await rogue.send(Kind.HELLO)
+                    await rogue.say_hello()
                     await websocket.receive_bytes(timeout=5)
                 yield rogue
 
@@ -119,6 +119,7 @@ class Rogue:
             "sequence": self.sequence,
             "length": len(payload),
             "offset": 0,
+            "acknowledged": 0,
             **fields,
         }
         return pack_header(int(kind), step=step.encode(), **given) + payload
@@ -126,3 +127,8 @@ class Rogue:
     async def send(self, kind: Kind = Kind.DATA, step: str = "", payload: bytes = b"", **fields: Any) -> None:
         await self.websocket.send_bytes(self.frame(kind, step, payload, **fields))
         self.sequence += 1
+
+    async def say_hello(self, *, incarnation: bytes = b"i" * 16, knows: bytes = bytes(16), keeps: bool = False) -> None:
+        """Begin, as a peer that has heard nothing so far."""
+        payload = pack_hello(Hello(0, 0, incarnation, knows, keeps))
+        await self.websocket.send_bytes(self.frame(Kind.HELLO, "", payload, sequence=0))

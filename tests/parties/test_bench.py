@@ -2,11 +2,14 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from mpc import F61, multiply
+from parties import bench
 from parties.bench import Row, measure, measure_material, table
 from parties.bench_limits import fastest_of, measure_limits, median
+from parties.bench_links import measure_link
 from parties.bench_work import Work, vectors, workloads
 
 
@@ -43,6 +46,22 @@ def test_the_plain_stream_runs() -> None:
     limits = fastest_of(1, measure_limits)
     assert limits["stream_bytes_per_second"] > 1e6
     assert 0 < limits["echo_seconds"] < 1
+
+
+def test_a_link_is_measured() -> None:
+    echo, stream = measure_link(echoes=10, pieces=5, repetitions=2)
+    assert len(echo) == len(stream) == 2
+    assert all(0 < seconds < 1 for seconds in echo + stream)
+
+
+def test_a_link_is_compared_with_plain_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        bench, "measure_link", lambda *, echoes, pieces, repetitions: ([9.0] + [3e-4] * 5, [9.0] + [0.5] * 5)
+    )
+    echo, stream = bench.measure_resumable_link(1e-4, 1e9)
+    assert (echo.seconds, echo.goal_seconds, echo.limit_seconds) == (3e-4, 2.5e-4, 1e-4)
+    assert stream.per_second == 2000 * 240 * 1024 / 0.5
+    assert stream.limit_seconds == pytest.approx(0.8 * stream.goal_seconds) == pytest.approx(0.49152)
 
 
 def test_median() -> None:

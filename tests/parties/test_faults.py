@@ -76,9 +76,9 @@ FAULTS: dict[str, tuple[Misbehave, str, bool]] = {
     "too long": (data(b"x" * 17), "17 bytes where 16 were due", True),
     "announced too long": (data(length=2**31), f"{2**31} bytes where 16 were due", True),
     "empty": (data(b""), "0 bytes where 16 were due", True),
-    "repeated frame": (repeat_a_frame, "frame number 1 where 2 was due", True),
-    "skipped number": (data(sequence=2), "frame number 2 where 1 was due", True),
-    "old number": (data(sequence=0), "frame number 0 where 1 was due", True),
+    "repeated frame": (repeat_a_frame, "frame number 0 where 1 was due", True),
+    "skipped number": (data(sequence=2), "frame number 2 where 0 was due", True),
+    "old number": (sends(data(step="other#1"), data(sequence=0)), "frame number 0 where 1 was due", True),
     "second message": (sends(data(step="other#1"), data(step="other#1")), "a second message", True),
     "second message, long": (
         sends(data(step="other#1"), data(step="other#1", length=32)),
@@ -370,14 +370,14 @@ async def try_to_get_in(nodes: Consortium, context: ssl.SSLContext) -> None:
 
 async def a_member_twice(nodes: Consortium) -> None:
     async with nodes.rogue(1, 0, hello=False) as rogue:
-        await rogue.send(Kind.HELLO)
+        await rogue.say_hello()
         closed = await rogue.websocket.receive(timeout=5)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 4000)
 
 
 async def a_member_from_another_session(nodes: Consortium) -> None:
     async with nodes.rogue(1, 0, hello=False, session=b"another session.") as rogue:
-        await rogue.send(Kind.HELLO)
+        await rogue.say_hello()
         closed = await rogue.websocket.receive(timeout=5)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 4000)
 

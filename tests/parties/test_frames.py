@@ -9,11 +9,16 @@ from parties.frames import (
     HEADER_BYTES,
     MESSAGE_BYTES,
     STEP_BYTES,
+    Frame,
     FrameError,
+    Hello,
     Kind,
+    acknowledging,
     header_size,
     pack_header,
+    pack_hello,
     parse,
+    parse_hello,
 )
 
 STEPS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=STEP_BYTES)
@@ -23,15 +28,15 @@ SESSION = bytes(range(16))
 
 def packed(payload: bytes = b"", **fields: object) -> bytes:
     usual = {"kind": 2, "sender": 0, "receiver": 1, "session": SESSION, "sequence": 0, "step": b"open#1"}
-    given = usual | {"length": len(payload), "offset": 0} | fields
+    given = usual | {"length": len(payload), "offset": 0, "acknowledged": 0} | fields
     return pack_header(**given) + payload  # type: ignore[arg-type]
 
 
 @given(st.sampled_from(Kind), RANKS, RANKS, st.binary(min_size=16, max_size=16), STEPS, st.binary(max_size=100))
 def test_a_frame_survives(kind: Kind, sender: int, receiver: int, session: bytes, step: str, payload: bytes) -> None:
-    fields = (kind, sender, receiver, session, 2**64 - 1, step.encode(), 500, 400)
+    fields = (kind, sender, receiver, session, 2**64 - 1, step.encode(), 500, 400, 2**64 - 2)
     frame = parse(pack_header(*fields) + payload)
-    assert frame[:8] == (kind, sender, receiver, session, 2**64 - 1, step, 500, 400)
+    assert frame[:9] == (kind, sender, receiver, session, 2**64 - 1, step, 500, 400, 2**64 - 2)
     assert bytes(frame.payload) == payload
 
 
@@ -62,12 +67,14 @@ def test_a_flipped_byte_is_refused_or_shows(place: int, flip: int) -> None:
     ("data", "says"),
     [
         (b"", "a frame of 0 bytes"),
-        (bytes(HEADER_BYTES - 1), "a frame of 47 bytes"),
+        (bytes(HEADER_BYTES - 1), "a frame of 63 bytes"),
         (bytes(FRAME_BYTES + 1), "a frame of 262145 bytes"),
-        (b"\x02" + packed()[1:], "layout 2"),
+        (b"\x01" + packed()[1:], "layout 1"),
         (packed(kind=0), "unknown kind 0"),
-        (packed(kind=5), "unknown kind 5"),
+        (packed(kind=7), "unknown kind 7"),
         (packed()[:7] + b"\x01" + packed()[8:], "reserved byte"),
+        (packed()[:56] + b"\x01" + packed()[57:], "reserved byte"),
+        (packed()[:63] + b"\x80" + packed()[64:], "reserved byte"),
         (packed(step=b"s" * 201), "label is too long"),
         (packed()[:6] + b"\xc8" + packed()[7:], "label is too long"),
         (packed(step=b"caf\xe9"), "printable ASCII"),
@@ -91,10 +98,46 @@ def test_payloads_are_aligned_for_the_kernels(step: str) -> None:
     assert len(packed(step=step.encode())) == header_size(step.encode())
 
 
+@given(STEPS, st.integers(0, 2**64 - 1))
+def test_a_frame_that_is_sent_again_differs_in_what_it_acknowledges(step: str, acknowledged: int) -> None:
+    header = packed(step=step.encode(), acknowledged=3)
+    again = parse(acknowledging(header, acknowledged))
+    assert again == parse(header)._replace(acknowledged=acknowledged)
+
+
+def hello_frame(payload: bytes, **fields: object) -> Frame:
+    return parse(packed(payload, kind=Kind.HELLO, step=b"", **fields))
+
+
+@given(st.booleans(), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_a_hello_survives(keeps: bool, number: int, acknowledged: int) -> None:
+    hello = Hello(number, acknowledged, b"i" * 16, b"k" * 16, keeps)
+    assert parse_hello(hello_frame(pack_hello(hello), sequence=number, acknowledged=acknowledged)) == hello
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (hello_frame(bytes(39)), "no hello"),
+        (hello_frame(bytes(41)), "no hello"),
+        (hello_frame(bytes(40), length=41), "no hello"),
+        (parse(packed(bytes(40))), "no hello"),
+        (hello_frame(bytes(32) + b"\x02" + bytes(7)), "reserved"),
+        (hello_frame(bytes(39) + b"\x01"), "reserved"),
+    ],
+)
+def test_what_is_no_hello_is_refused(frame: Frame, says: str) -> None:
+    with pytest.raises(FrameError, match=says):
+        parse_hello(frame)
+
+
 def test_frozen_bytes() -> None:
     """What goes over the wire does not change by accident."""
-    frame = packed(b"\xff", kind=2, sender=1, receiver=2, sequence=3, length=260, offset=4)
+    frame = packed(b"\xff", kind=2, sender=1, receiver=2, sequence=3, length=260, offset=4, acknowledged=5)
     assert frame.hex() == (
-        "01" "02" "0100" "0200" "06" "00" "000102030405060708090a0b0c0d0e0f"
-        "0300000000000000" "0401000000000000" "0400000000000000" "6f70656e2331" "00000000000000000000" "ff"
+        "02" "02" "0100" "0200" "06" "00" "000102030405060708090a0b0c0d0e0f"
+        "0300000000000000" "0401000000000000" "0400000000000000" "0500000000000000" "0000000000000000"
+        "6f70656e2331" "00000000000000000000" "ff"
     )  # fmt: skip
+    hello = pack_hello(Hello(7, 8, b"i" * 16, b"k" * 16, True))
+    assert hello.hex() == "69" * 16 + "6b" * 16 + "01" + "00" * 7

@@ -11,6 +11,7 @@ import pytest
 
 from mpc.errors import PeerError
 from parties.mesh import Member, Mesh, Patience
+from parties.wire import Wire
 from tests.parties.consortium import QUICK, Consortium, Run
 
 SIZES = [0, 1, 15, 16, 8192, 8193, 256 * 1024 - 100, 256 * 1024, 1_000_000]
@@ -238,11 +239,15 @@ def test_a_message_longer_than_the_buffer_passes_when_it_is_waited_for(run: Run)
 
 
 def test_a_receive_that_was_given_up_loses_no_message(run: Run) -> None:
+    given_up = [asyncio.Event(), asyncio.Event()]
+
     async def program(mesh: Mesh) -> None:
         peer = 1 - mesh.rank
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await mesh.receive(peer, "late", 3)
+        given_up[mesh.rank].set()
+        await given_up[peer].wait()
         await asyncio.sleep(0.1 * mesh.rank)
         await mesh.send(peer, "late", b"abc")
         assert bytes(await mesh.receive(peer, "late", 3)) == b"abc"
@@ -271,7 +276,7 @@ def test_bytes_on_the_wire_are_the_kernels(run: Run) -> None:
 
     def counted_by_kernel(mesh: Mesh) -> tuple[int, int]:
         wire = mesh._links[1 - mesh.rank].wire
-        assert wire is not None
+        assert isinstance(wire, Wire)
         connection = wire._transport.get_extra_info("socket")
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
         return struct.unpack_from("<QQ", info, 120)  # tcpi_bytes_acked, tcpi_bytes_received
