@@ -201,8 +201,6 @@ class Link:
         self.connections += 1
         self._release(hello.acknowledged)
         self.outbox.attach(wire)
-        if self.leaving:
-            self._write_aside(Kind.LEAVE)
         if self.reading_paused:
             wire.pause_reading()
 

@@ -149,8 +149,8 @@ class Links:
 
     @property
     def absent(self) -> list[int]:
-        """Who has no connection."""
-        return [peer for peer, link in self.by_rank.items() if link.wire is None]
+        """Who has no connection, and has not finished either."""
+        return [peer for peer, link in self.by_rank.items() if link.wire is None and not link.finished]
 
     def named(self, peer: int) -> str:
         """Name a peer that is not there, with what is known of the reason."""
@@ -175,7 +175,7 @@ class Links:
 
     def unwelcome(self, link: Link, verdict: Verdict, spoken: bool) -> Link | None:
         """Return a new link for a peer that begins anew, as it may before the run has begun."""
-        if verdict not in (Verdict.BEGUN_ANEW, Verdict.WRONG) or link.wire is not None:
+        if verdict not in (Verdict.BEGUN_ANEW, Verdict.WRONG) or link.wire is not None or link.finished:
             return None
         if self.phase is Phase.GATHERING:
             fresh = self._renew(link)
@@ -213,12 +213,14 @@ class Links:
             if self.phase is Phase.AT_WORK:
                 self.watch.has_gone_away(link)
             self._vacant[link.peer].set()
+        elif link.finished:
+            return
         elif self.phase is Phase.GATHERING:
             # Somebody who comes and goes while we still wait for others may come again.
             self._renew(link)
             self._complaints[link.peer] = "it went away again"
             self._vacant[link.peer].set()
-        elif self.phase is Phase.AT_WORK and not link.finished:
+        elif self.phase is Phase.AT_WORK:
             self._on_failed(Fault(f"{link.name} went away without a goodbye", link.peer))
 
     # ---- what the watch tells -------------------------------------------------------------------

@@ -68,12 +68,14 @@ def attempt(*words: str | Path, before: Sequence[str] = (), **variables: str) ->
     )
 
 
-def eventually(true: Callable[[], Any], what: str, *, seconds: float = 20.0, pause: float = 0.05) -> Any:
-    """Wait until something is so; returns what it gave."""
+def eventually(
+    true: Callable[[], Any], what: str | Callable[[], str], *, seconds: float = 20.0, pause: float = 0.05
+) -> Any:
+    """Wait until something is so; returns what it gave. What is said if it is not may be looked up only then."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(pause)
     return found
 
@@ -420,7 +422,10 @@ class Consortium:
                 assert node.process is None or node.process.poll() is None, f"{node.name} ended: {node.said()[-2000:]}"
                 return node.healthy()
 
-            eventually(well, f"{node.name} is well; it said: {node.said()[-1000:]}", seconds=seconds)
+            def said(node: Node = node) -> str:
+                return f"{node.name} is well; it said: {node.said()[-1000:]}"
+
+            eventually(well, said, seconds=seconds)
 
     def stop(self) -> None:
         """Stop all nodes; raises what is to say of one that did not end well."""

@@ -88,7 +88,7 @@ class RelayProcess:
                 start_new_session=True,
             )
         try:
-            eventually(lambda: "listening on port" in self.said(), f"the relay listens; it said: {self.said()}")
+            eventually(lambda: "listening on port" in self.said(), lambda: f"the relay listens; it said: {self.said()}")
         except BaseException:
             self.__exit__()
             raise

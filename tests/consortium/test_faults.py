@@ -177,7 +177,7 @@ def test_another_copy_of_the_consortium_file_is_named_on_both_sides(south: Node,
         def said(one: Node = one, other: str = other) -> bool:
             return "consortium compare" in trouble(one, other)
 
-        eventually(said, f"{one.name} says what is wrong, not: {trouble(one, other)}")
+        eventually(said, f"{one.name} says what is wrong with {other}'s file")
     done = north.attempt("consortium", "compare", north.directory / "consortium.toml", file)
     assert done.returncode == 1
     assert "north: organisation is" in done.stdout

@@ -139,4 +139,6 @@ def test_ten_thousand_connections(north: Node, attacked: Attacked) -> None:
         for one in crowd:
             one.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    eventually(lambda: open_files(north.pid) <= before + 5, f"files are closed: {open_files(north.pid)}, {before}")
+    eventually(
+        lambda: open_files(north.pid) <= before + 5, lambda: f"files are closed: {open_files(north.pid)}, {before}"
+    )

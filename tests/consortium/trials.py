@@ -109,7 +109,7 @@ def no_workers_left(consortium: Consortium) -> None:
     def others() -> dict[int, str]:
         return {pid: what for pid, what in processes_in(consortium.folder).items() if pid not in nodes}
 
-    eventually(lambda: not others(), f"workers are gone: {others()}", seconds=10)
+    eventually(lambda: not others(), lambda: f"workers are gone: {others()}", seconds=10)
 
 
 # ---- kill -9 --------------------------------------------------------------------------------------
@@ -179,7 +179,8 @@ def _kill(
 def no_workers_of(node: Node) -> None:
     """Nothing runs any more for a node that was killed."""
     eventually(
-        lambda: not processes_in(node.directory), f"{node.name}'s processes are gone: {processes_in(node.directory)}"
+        lambda: not processes_in(node.directory),
+        lambda: f"{node.name}'s processes are gone: {processes_in(node.directory)}",
     )
 
 

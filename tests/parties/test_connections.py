@@ -8,12 +8,16 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from aiohttp import web
 
 from mpc.errors import PeerError
+from parties import gate
+from parties.connect import NotConnectedError
 from parties.gate import MOST_STRANGERS
+from parties.identity import client_context, host_name, make_identity, server_context
 from parties.members import Member, Route, name_of, route_between
 from parties.mesh import Mesh, Patience
 from parties.relay.client import RelayAddress
@@ -206,6 +210,99 @@ def is_closed(end: socket.socket) -> bool:
         return end.recv(1) == b""
     except ConnectionError:
         return True
+
+
+def test_a_member_that_says_nothing_is_a_stranger_like_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MOST_STRANGERS", 1)
+
+    async def main() -> None:
+        with Consortium.found(2) as nodes:
+            waiting = asyncio.ensure_future(nodes.mesh(0, replace(QUICK, connect_seconds=0.7)).connect())
+            await asyncio.sleep(0.05)
+            context = client_context(nodes.identities[1], [nodes.members[0].certificate])
+            reader, writer = await asyncio.open_connection(
+                *nodes.listeners[0].getsockname(),
+                ssl=context,
+                server_hostname=host_name(nodes.members[0].certificate),
+            )
+            with socket.create_connection(nodes.listeners[0].getsockname()):
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(1), 0.5) == b""
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            with pytest.raises(PeerError, match="not there"):
+                await waiting
+
+    run(main())
+
+
+def test_who_was_let_in_a_moment_before_the_end_is_turned_away(run: Run) -> None:
+    async def main() -> None:
+        identity = make_identity("zero")
+        ours, theirs = socket.socketpair()
+        entrance = gate.Gate(web.Server(None), server_context(identity, []))  # type: ignore[arg-type]
+        entrance.admit(theirs)
+        await entrance.close()
+        assert theirs.fileno() < 0
+        ours.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_seconds", "resume_seconds", "beat_seconds", "attempt_seconds"),
+    [(20, 0, 20, 20), (20, 60, 10, 10), (5, 60, 5, 10), (20, 3600, 20, 20), (20, 3, 0.5, 1)],
+)
+def test_who_is_away_is_noticed_early_enough(
+    heartbeat_seconds: float, resume_seconds: float, beat_seconds: float, attempt_seconds: float
+) -> None:
+    patience = Patience(heartbeat_seconds=heartbeat_seconds, resume_seconds=resume_seconds)
+    assert (patience.beat_seconds, patience.attempt_seconds) == (beat_seconds, attempt_seconds)
+
+
+def test_attempts_come_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with Consortium.found(2) as nodes:
+            mesh = nodes.mesh(1, LASTING)
+            link, doorkeeper = mesh._links[0], mesh._meeting._doorkeeper
+            link._theirs = b"somebody was there"
+            pauses: list[float] = []
+            # How long the connection of each attempt lives; 0: there is none.
+            lives = iter([0.0] * 8 + [0.01, 0.5, 0.0, -1.0])
+            now = 0.0
+
+            async def sleep(seconds: float) -> None:
+                pauses.append(seconds)
+
+            async def attempt(peer: int) -> None:
+                life = next(lives)
+                if life < 0:
+                    raise ZeroDivisionError
+                if not life:
+                    raise NotConnectedError("nobody is there")
+                asyncio.get_running_loop().call_soon(pass_time, life)
+
+            def pass_time(seconds: float) -> None:
+                nonlocal now
+                now += seconds
+                vacant.set()
+
+            class Vacant(asyncio.Event):
+                async def wait(self) -> Literal[True]:
+                    await real_sleep(0)
+                    return True
+
+            real_sleep = asyncio.sleep
+            monkeypatch.setattr(asyncio, "sleep", sleep)
+            monkeypatch.setattr(doorkeeper, "_attempt", attempt)
+            monkeypatch.setattr(doorkeeper._loop, "time", lambda: now)
+            vacant = Vacant()
+            with pytest.raises(ZeroDivisionError):
+                await doorkeeper.keep(0, vacant, lambda reason: None)
+            assert pauses == [0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 0.25, 0, 0.05]
+
+    asyncio.run(main())
 
 
 def test_strangers_are_gone_when_the_mesh_is(run: Run) -> None:

@@ -315,6 +315,72 @@ def test_an_attempt_that_was_overtaken_is_void() -> None:
     in_a_loop(test)
 
 
+def test_an_attempt_is_void_once_another_has_begun() -> None:
+    """Or the other one would say of us what is not true any more."""
+
+    async def test() -> None:
+        zero, one, first = await two_ends()
+        first.lose(1)
+        slow = Connection(zero, one)
+        assert slow.deliver(0)
+        zero.post()
+        quick = Connection(zero, one)
+        await deliver_all(slow)  # the answer, and a message
+        slow.lose(1)
+        await deliver_all(quick)
+        one.take(zero)
+        assert (one.got, one.faults) == (1, [])
+
+    in_a_loop(test)
+
+
+def test_a_connection_that_breaks_while_all_is_sent_again_leaves_nothing_behind() -> None:
+    async def test() -> None:
+        zero, one, first = await two_ends(buffer_bytes=10**9)
+        first.lose(0)
+        first.lose(1)
+        for _ in range(40):
+            zero.link.post(f"step {zero.sent}", zero.message(0))
+            zero.sent += 1
+        for _ in range(3):
+            broken = await connect(zero, one)
+            await asyncio.sleep(0)  # a part of it is sent
+            assert 0 < len(broken.wires[0].under_way) < 40
+            broken.lose(0)
+            broken.lose(1)
+        last = await connect(zero, one)
+        for _ in range(3):  # while that is under way, there is more
+            zero.link.post(f"step {zero.sent}", zero.message(0))
+            zero.sent += 1
+            await asyncio.sleep(0)
+        await deliver_all(last)
+        assert one.faults == []
+        assert [bytes(one.link.inbox.take(f"step {number}", 0, True) or b"") for number in range(43)] == [b""] * 43
+
+    in_a_loop(test)
+
+
+def test_who_acknowledges_what_is_about_to_be_sent_again_does_itself_harm_alone() -> None:
+    async def test() -> None:
+        zero, one, first = await two_ends(buffer_bytes=10**9)
+        first.lose(0)
+        first.lose(1)
+        for number in range(40):
+            zero.link.post(f"{number}", b"x")
+        second = await connect(zero, one)
+        await asyncio.sleep(0)
+        one.post()
+        queue = second.wires[1].under_way
+        queue.append(acknowledging(queue.pop(), 30))
+        assert second.deliver(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [parse(message).sequence for message in second.wires[0].under_way][-10:] == list(range(30, 40))
+        assert zero.faults == []
+
+    in_a_loop(test)
+
+
 def test_a_replayed_hello_is_nothing_new() -> None:
     async def test() -> None:
         zero, one, first = await two_ends()
@@ -698,6 +764,24 @@ def test_who_left_while_its_last_word_was_lost_is_let_go_over_a_later_connection
         await deliver_all(second)
         assert one.link.departed
         assert zero.link.departed
+
+    in_a_loop(test)
+
+
+def test_a_peer_that_finished_and_never_came_back_is_not_missed() -> None:
+    async def test() -> None:
+        zero, one, first = await two_ends()
+        one.post()
+        one.link.goodbye()
+        first.deliver(0)
+        first.deliver(0)
+        first.lose(0)
+        assert zero.links.link_to(1) is zero.link  # it may not know that we heard it
+        assert zero.links.watch.away == {}
+        zero.links._time_is_over(zero.link)
+        assert zero.links.link_to(1) is None
+        zero.take(one)
+        assert (zero.got, zero.faults) == (1, [])
 
     in_a_loop(test)
 

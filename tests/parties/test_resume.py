@@ -15,7 +15,7 @@ import pytest
 
 from mpc.errors import PeerError
 from parties.mesh import Mesh, Patience
-from tests.parties.consortium import Consortium, Run
+from tests.parties.consortium import QUICK, Consortium, Run
 from tests.parties.strait import Strait, Straits
 
 LASTING = Patience(
@@ -356,6 +356,29 @@ def test_who_has_finished_is_not_missed(run: Run) -> None:
                 began = time.monotonic()
                 assert await meet_over(nodes, straits, program, patience) == ["gone", "stayed", "stayed"]
                 assert time.monotonic() - began < 3
+
+    run(main())
+
+
+@pytest.mark.parametrize("patience", [QUICK, LASTING])
+def test_who_has_finished_before_others_have_met_was_there(patience: Patience, run: Run) -> None:
+    async def main() -> None:
+        with Consortium.found(3) as nodes:
+            async with Straits(nodes) as straits:
+                straits[2, 1].freeze()
+
+                async def program(mesh: Mesh) -> str:
+                    if mesh.rank == 0:
+                        for peer in (1, 2):
+                            await mesh.send(peer, "only", b"x")
+                        asyncio.get_running_loop().call_later(0.3, straits[2, 1].thaw)
+                        return "gone"
+                    await mesh.receive(0, "only", 1)
+                    await mesh.send(3 - mesh.rank, "met", b"x")
+                    await mesh.receive(3 - mesh.rank, "met", 1)
+                    return "met"
+
+                assert await meet_over(nodes, straits, program, patience) == ["gone", "met", "met"]
 
     run(main())
 
