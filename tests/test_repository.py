@@ -19,7 +19,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-COMMANDS = ["scripts/test", "scripts/demo", "scripts/check", "scripts/bench", ".ci/run"]
+COMMANDS = ["scripts/test", "scripts/demo", "scripts/check", "scripts/bench", "scripts/soak", ".ci/run"]
 
 
 def environment(**changed: str) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Masks come from seeds, and a mask that is used twice gives away the difference of what it hid. Seeds are
 drawn anew for each session, so none ever comes up twice, unless the machine itself is taken back in time:
-a snapshot that was restored, a clone that was started beside the original. That is seen here.
+a snapshot that was restored, a clone that was started beside the original. That is seen here, unless the
+ledger was taken back with the rest.
 """
 
 from __future__ import annotations

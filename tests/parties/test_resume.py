@@ -66,7 +66,7 @@ def others(mesh: Mesh, nodes: int) -> list[int]:
     return [rank for rank in range(nodes) if rank != mesh.rank]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_cuts_at_any_byte_change_nothing(seed: int, run: Run) -> None:
     dice = random.Random(seed)
 
@@ -201,7 +201,7 @@ def test_a_network_that_is_away_for_a_while_is_waited_for(run: Run) -> None:
                     for strait in (straits[2, 0], straits[2, 1]):
                         strait.closed = True
                         strait.cut()
-                    await asyncio.sleep(0.8)
+                    await asyncio.sleep(0.6)
                     away.append(mesh.away)
                     for strait in (straits[2, 0], straits[2, 1]):
                         strait.closed = False
@@ -220,7 +220,7 @@ def test_a_network_that_is_away_for_a_while_is_waited_for(run: Run) -> None:
 
                 assert await meet_over(nodes, straits, program, patience) == [1, 1, 2]
         assert set(away[0]) == {2}
-        assert 0.5 < away[0][2] < 1.5
+        assert 0.3 < away[0][2] < 1.5
 
     run(main())
 
@@ -505,10 +505,10 @@ def test_a_slow_network_is_not_a_dead_one(run: Run) -> None:
                 straits[1, 0].delay_seconds = 0.05
 
                 async def program(mesh: Mesh) -> int:
-                    for turn in range(10):
+                    for turn in range(5):
                         await mesh.send(1 - mesh.rank, f"{turn}", bytes(100_000))
                         await mesh.receive(1 - mesh.rank, f"{turn}", 100_000)
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(0.3)
                     return mesh.reconnects
 
                 assert await meet_over(nodes, straits, program, patience) == [0, 0]

@@ -38,8 +38,8 @@ def fixed_at(rank: int) -> Callable[[str, bytes], Prg]:
 
 def rows(rank: int) -> tuple[Any, Any]:
     dice = np.random.default_rng(rank)
-    X = dice.normal(size=(60, 4))
-    y = (X @ [1.0, -2.0, 0.5, 0.0] + dice.normal(size=60) > 0).astype(np.int64)
+    X = dice.normal(size=(60, 2))
+    y = (X @ [1.0, -2.0] + dice.normal(size=60) > 0).astype(np.int64)
     return X.clip(-5, 5), y
 
 
@@ -49,7 +49,7 @@ async def fit(mesh: Mesh, preprocessing: str) -> bytes | None:
         return None
     party = await join(mesh, preprocessing=preprocessing, make_source=fixed_at(mesh.rank))
     X, y = rows(mesh.rank)
-    result = await logistic_regression(party, X, y, l2=1.0, bound=5.0)
+    result = await logistic_regression(party, X, y, l2=1.0, bound=5.0, solver="gradient")
     await party.leave()
     return b"".join(part.tobytes() for part in (result.coef, result.std_err, np.float64(result.intercept)))
 
@@ -64,10 +64,10 @@ def test_a_regression_over_cuts_is_bit_for_bit_the_undisturbed_one(preprocessing
             async with Straits(nodes) as straits:
 
                 async def disturb() -> None:
-                    for _ in range(8):
+                    for _ in range(6):
                         await asyncio.sleep(dice.uniform(0.01, 0.1))
                         strait = dice.choice(straits.all)
-                        if dice.random() < 0.3:
+                        if dice.random() < 0.2:
                             strait.crossings[-1].reset(dice.randrange(2))  # one side alone
                         else:
                             strait.cut()
@@ -89,7 +89,7 @@ def test_a_regression_over_cuts_is_bit_for_bit_the_undisturbed_one(preprocessing
         calm, no_reconnects = await fits(disturbed=False)
         stormy, reconnects = await fits(disturbed=True)
         assert no_reconnects == 0
-        assert reconnects >= 4
+        assert reconnects >= 3
         assert len(set(calm)) == 1
         assert stormy == calm
 
