@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for a session of tests, from Debian's package; where there is none, tests are skipped."""
+"""A real PostgreSQL server for the tests of a module, from Debian's package; where there is none, tests are skipped."""
 
 import os
 import pwd
@@ -47,7 +47,7 @@ def _programs() -> Path | None:
     return Path(initdb).resolve().parent if initdb else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgres() -> Iterator[Server]:
     programs = _programs()
     if programs is None or not (programs / "postgres").exists():

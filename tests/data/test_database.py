@@ -123,7 +123,7 @@ def test_what_sqlite_says_is_not_repeated(sqlite: Path, tmp_path: Path) -> None:
 # ---- PostgreSQL -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def patients(postgres: Server) -> Server:
     with psycopg.connect(postgres.url().replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("create type sex as enum ('f', 'm')")

@@ -25,10 +25,13 @@ class Crossing:
         self.frozen = strait.frozen
         self._strait = strait
         self._thawed = asyncio.Event()
+        self._closing: set[int] = set()
         self._tasks = [
             asyncio.ensure_future(self._carry(dialler, dialled)),
             asyncio.ensure_future(self._carry(dialled, dialler)),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._close_when_idle)
 
     async def _carry(self, source: socket.socket, target: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -54,21 +57,27 @@ class Crossing:
             end = self.ends[side]
             if end.fileno() >= 0:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        if len(sides) != 1:
-            self.close()
-            return
-        # The other half stays, and nothing comes through it any more.
-        self.frozen = True
-        for task in self._tasks:
-            task.cancel()
-        self.ends[sides[0]].close()
+        # Where it is one side, the other half stays, and nothing comes through it any more.
+        self.close(*sides)
 
-    def close(self) -> None:
-        """End it as a program ends that has both."""
-        for task in self._tasks:
-            task.cancel()
-        for end in self.ends:
-            end.close()
+    def close(self, *sides: int) -> None:
+        """End it, or its end at one side, as a program ends that has both."""
+        if not self._closing:
+            for task in self._tasks:
+                task.cancel()
+        self._closing.update(sides or (0, 1))
+        self._close_when_idle()
+
+    async def closed(self) -> None:
+        """Wait until it is closed."""
+        await asyncio.wait(self._tasks)
+        self._close_when_idle()
+
+    def _close_when_idle(self, _: object = None) -> None:
+        # Not before nobody waits for them: a loop that polls a socket which is closed may give up altogether.
+        if all(task.done() for task in self._tasks):
+            for side in self._closing:
+                self.ends[side].close()
 
 
 class Strait:
@@ -105,7 +114,8 @@ class Strait:
         self._listener.close()
         for crossing in self.crossings:
             crossing.close()
-        await asyncio.sleep(0)
+        for crossing in self.crossings:
+            await crossing.closed()
 
     def _accept(self) -> None:
         dialler, _ = self._listener.accept()

@@ -49,7 +49,7 @@ async def fit(mesh: Mesh, preprocessing: str) -> bytes | None:
         return None
     party = await join(mesh, preprocessing=preprocessing, make_source=fixed_at(mesh.rank))
     X, y = rows(mesh.rank)
-    result = await logistic_regression(party, X, y, l2=1.0, bound=5.0, solver="gradient")
+    result = await logistic_regression(party, X, y, l2=1.0, bound=5.0, steps=7)
     await party.leave()
     return b"".join(part.tobytes() for part in (result.coef, result.std_err, np.float64(result.intercept)))
 
