@@ -361,8 +361,8 @@ def _description(study: Study) -> list[str]:
         lines += [
             f"  {study.program.file}, sha256 {study.program.sha256}",
             "  The program itself decides what is opened to whom: read it before you approve.",
-            "  At each contributor it is given that contributor's checked rows, in a process without the node's keys or",
-            "  files, but with a network: what it may connect to is for the firewall to say.",
+            "  At each contributor it is given that contributor's checked rows, in a process without the node's keys",
+            "  or files, but with a network: what it may connect to is for the firewall to say.",
         ]
     for analysis in study.analyses:
         lines.append(f"  {analysis.name}: {analysis.asks()}")
