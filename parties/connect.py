@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +39,8 @@ _LONGEST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_AFTER_SUCCESS_SECONDS = 0.25
 # While nobody has been there yet, everybody is about to start.
 _LONGEST_FIRST_PAUSE_SECONDS = 0.5
+# Connections that are handed to us before we can take them; of more, the first are stale.
+_MOST_EARLY = 16
 # Close code of our own (RFC 6455, section 7.4.2): authenticated, but not expected here and now.
 _NOT_EXPECTED = 4000
 
@@ -161,7 +164,8 @@ class Doorkeeper:
         self._names: list[str] = []
         self._server: web.Server | None = None
         self._gate: Gate | None = None
-        self._early: list[socket.socket] = []
+        self._early: deque[socket.socket] = deque()
+        self._closed = False
         self._client: aiohttp.ClientSession | None = None
         self._client_tls: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()
@@ -194,15 +198,16 @@ class Doorkeeper:
         """Take a TCP connection that somebody else accepted for us; it is ours from now on."""
         if self._gate is not None:
             self._gate.admit(connection)
-        elif len(self._early) < len(self._members):
-            self._early.append(connection)
-        else:
-            connection.close()
+            return
+        self._early.append(connection)
+        while len(self._early) > (0 if self._closed else _MOST_EARLY):
+            self._early.popleft().close()
 
     async def close(self) -> None:
         """Stop accepting and close what is still open."""
-        for connection in self._early:
-            connection.close()
+        self._closed = True
+        while self._early:
+            self._early.popleft().close()
         try:
             if self._gate is not None:
                 await self._gate.close()

@@ -155,14 +155,14 @@ def test_what_is_adopted_too_early_too_often_or_too_late_is_closed(run: Run) -> 
     async def main() -> None:
         with Consortium.found(2) as nodes:
             mesh = Mesh(nodes.identities[0], 0, nodes.members, parties=2, session=bytes(16), patience=QUICK)
-            pairs = [pair() for _ in range(5)]
-            for _, theirs in pairs[:4]:
+            pairs = [pair() for _ in range(19)]
+            for _, theirs in pairs[:18]:
                 mesh.adopt(theirs)
-            assert [theirs.fileno() >= 0 for _, theirs in pairs[:4]] == [True, True, False, False]
+            assert [theirs.fileno() >= 0 for _, theirs in pairs[:18]] == [False] * 2 + [True] * 16
             await mesh.close()
-            mesh.adopt(pairs[4][1])
+            mesh.adopt(pairs[18][1])
             await asyncio.sleep(0)
-            assert [theirs.fileno() >= 0 for _, theirs in pairs] == [False] * 5
+            assert [theirs.fileno() >= 0 for _, theirs in pairs] == [False] * 19
             for ours, _ in pairs:
                 ours.close()
 
