@@ -54,7 +54,8 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
         value = _decode(reader, 0)
     except CodecError:
         raise
-    except (ValueError, TypeError, LookupError, ArithmeticError, ImportError, struct.error) as error:
+    # SyntaxError: numpy parses the names of its types as if they were Python.
+    except (ValueError, TypeError, LookupError, ArithmeticError, ImportError, SyntaxError, struct.error) as error:
         raise CodecError(f"bytes that hold no value ({type(error).__name__})") from None
     if reader.position != len(reader.data):
         raise CodecError("bytes that go on after the value")

@@ -259,3 +259,10 @@ def test_pandas() -> None:
         encode(pd.Series(pd.period_range("2020", periods=2, freq="D")))
     with pytest.raises(ReturnTypeError, match="Timestamp"):
         encode(pd.Timestamp("2020"))
+
+
+def test_a_damaged_name_of_a_numpy_type_is_refused() -> None:
+    """numpy parses it as if it were Python, and answers with a SyntaxError."""
+    damaged = encode(np.zeros(2)).replace(b"<f8", b",,,")
+    with pytest.raises(CodecError):
+        decode(damaged)
