@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parties.faults import Fault
 
@@ -72,6 +72,19 @@ class Patience:
         return min(max(self.resume_seconds / _PARTS_OF_RESUMING, _SHORTEST_ATTEMPT_SECONDS), _ATTEMPT_SECONDS)
 
 
+class _Timer:
+    """A call at a time, which tells when it was due: uvloop's own do not if that was at once."""
+
+    __slots__ = ("_handle", "due")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, due: float, call: Callable[..., None], *args: Any) -> None:
+        self.due = due
+        self._handle = loop.call_at(due, call, *args)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+
 class Watch:
     """Looks after the links of a mesh.
 
@@ -103,10 +116,10 @@ class Watch:
         self._on_silent = on_silent
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
-        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_timer: _Timer | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._suspected: set[int] = set()
-        self._absent: dict[int, tuple[float, asyncio.TimerHandle]] = {}
+        self._absent: dict[int, tuple[float, _Timer]] = {}
         self._stopped = False
 
     def begin(self) -> None:
@@ -134,7 +147,7 @@ class Watch:
         deadline = min(self._loop.time() + self._patience.receive_seconds, self._patience.until)
         # One timer for all waits: who began to wait first is also the first whose patience ends.
         if self._sweep_timer is None and not self._stopped:
-            self._sweep_timer = self._loop.call_at(deadline, self._sweep)
+            self._sweep_timer = _Timer(self._loop, deadline, self._sweep)
         return deadline
 
     def _sweep(self) -> None:
@@ -143,9 +156,9 @@ class Watch:
         now = self._loop.time()
         if timer is None or self._stopped:
             return
-        if now - timer.when() > _LATE_SECONDS:
+        if now - timer.due > _LATE_SECONDS:
             # We were busy ourselves: what is overdue may lie in the socket.
-            self._sweep_timer = self._loop.call_later(_LATE_SECONDS, self._sweep)
+            self._sweep_timer = _Timer(self._loop, now + _LATE_SECONDS, self._sweep)
             return
         oldest = [(link, link.inbox.oldest) for link in self._links.values()]
         waits = [(wait[1], link, wait[0]) for link, wait in oldest if wait is not None]
@@ -153,7 +166,7 @@ class Watch:
             return
         deadline, link, step = min(waits, key=lambda wait: wait[0])
         if deadline > now:
-            self._sweep_timer = self._loop.call_at(deadline, self._sweep)
+            self._sweep_timer = _Timer(self._loop, deadline, self._sweep)
             return
         text = f"{link.name} sent nothing for step {step!r} "
         if deadline < self._patience.until:
@@ -213,7 +226,7 @@ class Watch:
         """Take note that a link lost its connection."""
         if link.peer not in self._absent and not self._stopped:
             now = self._loop.time()
-            timer = self._loop.call_at(now + self._patience.resume_seconds, self._time_is_over, link)
+            timer = _Timer(self._loop, now + self._patience.resume_seconds, self._time_is_over, link)
             self._absent[link.peer] = now, timer
 
     def is_back(self, link: Link) -> None:
@@ -228,8 +241,9 @@ class Watch:
         if absence is None or self._stopped:
             return
         since, timer = absence
-        if self._loop.time() - timer.when() > _LATE_SECONDS:
+        now = self._loop.time()
+        if now - timer.due > _LATE_SECONDS:
             # We were busy ourselves: it may have been at the door all the while.
-            self._absent[link.peer] = since, self._loop.call_later(2 * _LATE_SECONDS, self._time_is_over, link)
+            self._absent[link.peer] = since, _Timer(self._loop, now + 2 * _LATE_SECONDS, self._time_is_over, link)
             return
         self._on_gone(link)

@@ -5,12 +5,15 @@ import socket
 import struct
 import sys
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from mpc.errors import PeerError
+from parties.link import Link
 from parties.mesh import Member, Mesh, Patience
+from parties.watch import Watch
 from parties.wire import Wire
 from tests.parties.consortium import QUICK, Consortium, Run
 
@@ -404,3 +407,29 @@ def test_a_sender_that_is_held_up_hears_of_an_abort(run: Run) -> None:
 
 def test_the_quick_patience_is_quick() -> None:
     assert max(QUICK.connect_seconds, QUICK.receive_seconds) <= 5
+
+
+def test_a_time_that_is_over_before_it_begins(run: Run) -> None:
+    """uvloop makes no timer of what is due at once."""
+
+    async def main() -> tuple[list[str], list[Any]]:
+        told: list[str] = []
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+        gone = asyncio.Event()
+        link = cast(Link, SimpleNamespace(peer=1, finished=False, name="party 1", inbox=SimpleNamespace(oldest=None)))
+        watch = Watch(
+            Patience(receive_seconds=5.0, until=asyncio.get_running_loop().time() - 0.1, resume_seconds=0.0),
+            {1: link},
+            on_late=lambda fault: told.append(str(fault)),
+            on_silent=lambda link: None,
+            on_gone=lambda link: gone.set(),
+        )
+        watch.deadline()
+        watch.has_gone_away(link)
+        async with asyncio.timeout(5):
+            await gone.wait()
+        watch.stop_waiting()
+        return told, errors
+
+    assert run(main()) == ([], [])
