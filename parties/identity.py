@@ -91,7 +91,7 @@ def make_identity(name: str, lifetime: datetime.timedelta = THROW_AWAY_LIFETIME)
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(_host_name_of_key(_public_bytes(public_key)))]),
+            x509.SubjectAlternativeName([x509.DNSName(host_name_of_hash(_key_hash(public_key)))]),
             critical=False,
         )
         .sign(key, None)
@@ -115,7 +115,7 @@ def host_name(certificate: bytes) -> str:
         If the certificate was not made for that name.
     """
     parsed = _parse(certificate)
-    name = _host_name_of_key(_public_bytes(parsed.public_key()))
+    name = host_name_of_hash(_key_hash(parsed.public_key()))
     try:
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -201,15 +201,16 @@ def _parse(certificate: bytes) -> x509.Certificate:
         raise IdentityError("a pinned certificate is not an X.509 certificate in DER") from None
 
 
-def _public_bytes(public_key: object) -> bytes:
+def _key_hash(public_key: object) -> bytes:
     encode = getattr(public_key, "public_bytes", None)
     if encode is None:
         raise IdentityError("a certificate holds no public key that can be named")
     encoded: bytes = encode(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return encoded
+    return hashlib.sha256(encoded).digest()
 
 
-def _host_name_of_key(public_key: bytes) -> str:
+def host_name_of_hash(key_hash: bytes) -> str:
+    """Return the name of a key (see :func:`host_name`) of which only the SHA-256 hash is at hand."""
     # A DNS label has at most 63 characters: 52 of base32 hold the 256 bits, 64 of hexadecimal do not.
-    label = base64.b32encode(hashlib.sha256(public_key).digest()).decode().rstrip("=").lower()
+    label = base64.b32encode(key_hash).decode().rstrip("=").lower()
     return f"{label}.sottovoce.invalid"  # .invalid is reserved (RFC 2606) and never resolves

@@ -21,7 +21,6 @@ pass, which member stands behind it. What comes after ``P`` is sealed between th
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mpc.errors import SottovoceError
 from parties.governance.keys import NodeKey, public_key, verify
-from parties.identity import Identity
+from parties.identity import Identity, host_name_of_hash
 from parties.relay.passes import PASS_BYTES, PassError, Register, check_pass, pack, unpack
 
 HELLO = b"sottovoce relay 1"
@@ -153,8 +152,7 @@ def admit(request: bytes, challenge: bytes, is_us: Callable[[str], bool], regist
 
 def key_name(key_id: str) -> str:
     """Return the name of a key (:func:`parties.identity.host_name`) from its id."""
-    label = base64.b32encode(bytes.fromhex(key_id)).decode("ascii").rstrip("=").lower()
-    return f"{label}.sottovoce.invalid"
+    return host_name_of_hash(bytes.fromhex(key_id))
 
 
 def _key_id(key: Ed25519PublicKey) -> str:

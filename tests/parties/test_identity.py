@@ -130,7 +130,7 @@ def test_a_certificate_with_another_keys_name_is_refused(monkeypatch: pytest.Mon
     import parties.identity
 
     with monkeypatch.context() as patch:
-        patch.setattr(parties.identity, "_host_name_of_key", lambda key: "somebody.else.invalid")
+        patch.setattr(parties.identity, "host_name_of_hash", lambda key: "somebody.else.invalid")
         forged = make_identity("forged")
     with pytest.raises(IdentityError, match="name of its key"):
         host_name(forged.certificate)
