@@ -71,7 +71,7 @@ class Gossip:
     def announce(self, entry: Entry, record: Record, *, but: str = "") -> None:
         """Tell the study's other members of a record that we have taken."""
         message = {"kind": "record", "record": record.plain()}
-        for member in entry.study.members:
+        for member in entry.members:
             if member not in (self._name, but, record.author):
                 self._push(member, message)
 

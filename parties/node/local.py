@@ -85,7 +85,7 @@ class LocalServer:
             "run": lambda which, body: self._owner.run(which, dry=body.get("dry") is True),
         }
         app.router.add_get("/status", _answering(lambda request: self._owner.status()))
-        app.router.add_get("/studies", _answering(lambda request: self._owner.studies()))
+        app.router.add_get("/studies", self._studies)
         app.router.add_post("/studies", self._propose)
         app.router.add_get("/study", _answering(lambda request: self._owner.show(_which(request))))
         app.router.add_get("/result", _answering(lambda request: self._owner.result(_which(request))))
@@ -125,6 +125,9 @@ class LocalServer:
                 self._path.unlink()
 
     # ---- what is served -------------------------------------------------------------------------
+
+    async def _studies(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._owner.studies())
 
     async def _propose(self, request: web.Request) -> web.Response:
         body = await _body(request)

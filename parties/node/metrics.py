@@ -57,7 +57,7 @@ def figures(node: Node) -> bytes:
             yield peers
             phases = GaugeMetricFamily("sottovoce_studies", "Studies by phase.", labels=["phase"])
             now = node.clock()
-            found = [entry.state(now).phase for entry in node.library.entries.values()]
+            found = [entry.phase(now) for entry in node.library.entries.values()]
             for phase in Phase:
                 phases.add_metric([str(phase)], float(found.count(phase)))
             yield phases

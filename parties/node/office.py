@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from parties.governance.consortium import Consortium
     from parties.governance.keys import NodeKey
-    from parties.governance.records import Record
+    from parties.governance.records import Kind, Record
     from parties.node.config import NodeConfig
     from parties.node.library import Entry
     from parties.node.messages import Assignment, Event, MemberAddress
@@ -79,7 +79,7 @@ class Office:
     results: Results
     version: str
     clock: Callable[[], datetime.datetime]
-    say: Callable[[Entry, str, dict[str, Any]], Record]
+    say: Callable[[Entry, Kind, dict[str, Any]], Record]
     note: Callable[..., None]
     head: Callable[[], tuple[int, str]]
     route: Callable[[str, Callable[[socket.socket], None]], None]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpc.errors import SottovoceError
 from parties.governance.studies import check_program, differences, study_of
 from parties.node.states import ENDED, Phase, StudyState
+from parties.node.store import StoreError
 from parties.node.views import node_view, study_details, study_view
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ class Owner:
         """Return how the node is."""
         return node_view(self._node)
 
-    def studies(self) -> list[dict[str, Any]]:
-        """Return all studies, the newest first."""
-        entries = sorted(self._node.library.entries.values(), key=lambda entry: entry.records[0].time, reverse=True)
-        return [study_view(self._node, entry) for entry in entries]
+    async def studies(self) -> list[dict[str, Any]]:
+        """Return all studies that can be read, the newest first."""
+        views = []
+        for entry in sorted(self._node.library.entries.values(), key=lambda entry: entry.begun, reverse=True):
+            with contextlib.suppress(StoreError):  # the node's status tells which files are damaged
+                views.append(study_view(self._node, entry))
+            await asyncio.sleep(0)  # old ones are read from the disk: links and workers do not wait for it
+        return views
 
     def show(self, which: str) -> dict[str, Any]:
         """Return everything about one study."""
@@ -62,9 +67,9 @@ class Owner:
         """
         node = self._node
         entry = node.library.find(which)
-        kept = node.results.kept(entry.study.hash)
+        kept = node.results.kept(entry.hash)
         if kept is not None:
-            return {"title": entry.study.title, **kept}
+            return {"title": entry.title, **kept}
         state = self._state(entry)
         if node.config.name not in entry.study.recipients:
             others = ", ".join(entry.study.recipients)
@@ -115,7 +120,7 @@ class Owner:
         known = node.library.entries.get(study.hash)
         if known is not None:
             raise NotNowError(
-                f"this very study was proposed already, by {known.proposer()}: it is {self._state(known).phase} "
+                f"this very study was proposed already, by {known.proposer}: it is {self._state(known).phase} "
                 f"(sottovoce show {study.hash[:12]}); to run it once more, change its title or deadline"
             )
         node.store.check_room()
@@ -124,7 +129,7 @@ class Owner:
         return {
             **study_view(node, entry),
             "namesakes": [
-                {"study": other.study.hash, "differences": differences(other.study, study)[:20]}
+                {"study": other.hash, "differences": differences(other.study, study)[:20]}
                 for other in node.library.namesakes(study)
                 if self._state(other).phase not in ENDED
             ],
@@ -161,7 +166,7 @@ class Owner:
         """Cancel a study, for good; one that runs is stopped everywhere."""
         return self._end(which, "cancellation", reason)
 
-    def _end(self, which: str, kind: str, reason: str) -> dict[str, Any]:
+    def _end(self, which: str, kind: Literal["rejection", "cancellation"], reason: str) -> dict[str, Any]:
         node = self._node
         entry = node.library.find(which)
         state = self._state(entry)

@@ -75,8 +75,8 @@ class Scheduler:
 
     def look(self, entry: Entry) -> None:
         """Look at a study soon: something about it has changed."""
-        self._due[entry.study.hash] = None
-        self._open.add(entry.study.hash)
+        self._due[entry.hash] = None
+        self._open.add(entry.hash)
         self._news.set()
 
     def look_everywhere(self) -> None:
@@ -88,7 +88,7 @@ class Scheduler:
         """Use another consortium file and key; stop what computes with a member that is in the file no more."""
         before, self.office = self.office.consortium, office
         for run in self.runs.values():
-            for name in run.entry.study.members:
+            for name in run.entry.members:
                 key_id = before.member(name).key_id if name in before.names else ""
                 after = office.consortium.by_key(key_id)
                 if after is None or after.name != name:
@@ -111,11 +111,11 @@ class Scheduler:
         StoreError
             If the queue cannot be written.
         """
-        if any(study == entry.study.hash for study, _ in self._queue):
+        if any(study == entry.hash for study, _ in self._queue):
             raise QueueError("it is in the queue already")
         if len(self._queue) >= MOST_QUEUED:
             raise QueueError(f"{MOST_QUEUED} studies are in the queue: wait, or cancel some")
-        self._change_queue([*self._queue, (entry.study.hash, dry)])
+        self._change_queue([*self._queue, (entry.hash, dry)])
         self._news.set()
 
     def _change_queue(self, queue: list[tuple[str, bool]]) -> None:
@@ -155,7 +155,7 @@ class Scheduler:
         return ""
 
     def _do(self, entry: Entry) -> None:
-        study = entry.study.hash
+        study = entry.hash
         state = entry.state(self.office.clock())
         run = self.runs.get(study)
         due = duty(
@@ -178,6 +178,7 @@ class Scheduler:
             self._repeat(entry, due)
         elif due is None and run is None and state.phase in (Phase.FINISHED, Phase.REJECTED, Phase.CANCELLED):
             self._open.discard(study)
+            self._library.settle(entry)
 
     def _begin(self, entry: Entry, state: StudyState, due: Begin) -> None:
         attempt = state.attempt
@@ -185,12 +186,12 @@ class Scheduler:
         if attempt is None or not connected & set(attempt.begun_by):
             return  # whoever began it is not there: it may be over, and we have not heard
         if len(self.runs) < self.office.config.limits.studies_at_once:
-            study = entry.study.hash
+            study = entry.hash
             run = self.runs[study] = AttemptRun(self.office, entry, due.attempt, due.dry)
             self._tasks[study] = asyncio.create_task(self._live(entry, run), name=f"study {study[:12]}")
 
     async def _live(self, entry: Entry, run: AttemptRun) -> None:
-        study = entry.study.hash
+        study = entry.hash
         self._count("attempts begun")
         try:
             await run.run()
@@ -203,7 +204,7 @@ class Scheduler:
             self.look_everywhere()  # there is room for another one
 
     def _report(self, entry: Entry, due: Report) -> None:
-        kept = self.office.results.kept(entry.study.hash) if due.ok else None
+        kept = self.office.results.kept(entry.hash) if due.ok else None
         number, entry_hash = self.office.head()
         self.office.say(
             entry,
@@ -221,7 +222,7 @@ class Scheduler:
         )
 
     def _repeat(self, entry: Entry, due: Repeat) -> None:
-        study = entry.study.hash
+        study = entry.hash
         now = asyncio.get_running_loop().time()
         if not self._all_there(entry) or len(self.runs) >= self.office.config.limits.studies_at_once:
             return
@@ -235,7 +236,7 @@ class Scheduler:
             self.office.say(entry, "run", {"attempt": due.attempt, "dry": due.dry})
 
     def _all_there(self, entry: Entry) -> bool:
-        return set(entry.study.members) <= self._connected() | {self._name}
+        return set(entry.members) <= self._connected() | {self._name}
 
     def _serve_queue(self) -> None:
         """Begin what waits, in turn; who is not complete lets others pass."""
@@ -259,7 +260,7 @@ class Scheduler:
     # ---- a result that we lack ------------------------------------------------------------------
 
     def _fetch(self, entry: Entry, due: Fetch) -> None:
-        study = entry.study.hash
+        study = entry.hash
         now = asyncio.get_running_loop().time()
         if study in self._fetching or now < self._not_before.get(study, 0.0):
             return
@@ -269,7 +270,7 @@ class Scheduler:
             self._fetching[study] = asyncio.create_task(self._get(entry, due, holders))
 
     async def _get(self, entry: Entry, due: Fetch, holders: list[str]) -> None:
-        study = entry.study.hash
+        study = entry.hash
         try:
             for holder in holders:
                 if await self.office.results.fetch(study, due.attempt, due.digest, holder):

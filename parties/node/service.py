@@ -20,7 +20,7 @@ from parties.governance.checks import parse_address
 from parties.governance.consortium import Consortium, Member
 from parties.governance.errors import AuditError
 from parties.governance.keys import NodeKey, expiry, load, read_passphrase
-from parties.governance.records import Record
+from parties.governance.records import Kind, Record
 from parties.governance.studies import differences
 from parties.identity import fingerprint, host_name
 from parties.node.attempts import WORKERS
@@ -263,7 +263,7 @@ class Node:
 
     # ---- what we say ----------------------------------------------------------------------------
 
-    def say(self, entry: Entry | None, kind: str, body: dict[str, Any], study: str = "") -> Record:
+    def say(self, entry: Entry | None, kind: Kind, body: dict[str, Any], study: str = "") -> Record:
         """Sign a statement, write it down, and tell the study's members.
 
         Raises
@@ -273,12 +273,12 @@ class Node:
         StoreError, AuditError
             If it cannot be written; then nobody is told.
         """
-        study_hash = study if entry is None else entry.study.hash
+        study_hash = study if entry is None else entry.hash
         record = signed.make(
             self.key,
             self.consortium.name,
             self.config.name,
-            kind,  # type: ignore[arg-type]
+            kind,
             study_hash,
             body,
             self.clock(),
@@ -336,7 +336,7 @@ class Node:
                 for other in self.library.namesakes(study):
                     differ = differences(other.study, study)[:20]
                     log.warning("%s proposes another study of the title %r: %s", record.author, study.title, differ[0])
-                    self.note("namesake", study=study.hash, other=other.study.hash, differences=differ)
+                    self.note("namesake", study=study.hash, other=other.hash, differences=differ)
         self.scheduler.look(entry)
 
     def _record_refused(self, sender: str, why: str, attack: bool) -> None:

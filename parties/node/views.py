@@ -35,7 +35,7 @@ def study_view(node: Node, entry: Entry) -> dict[str, Any]:
     return {
         "study": study.hash,
         "title": study.title,
-        "proposer": entry.proposer(),
+        "proposer": entry.proposer,
         "phase": str(state.phase),
         "text": text,
         "members": list(study.members),
@@ -76,7 +76,7 @@ def study_details(node: Node, entry: Entry) -> dict[str, Any]:
             for record in entry.records
         ],
         "namesakes": [
-            {"study": other.study.hash, "differences": differences(other.study, study)[:20]}
+            {"study": other.hash, "differences": differences(other.study, study)[:20]}
             for other in node.library.namesakes(study)
         ],
         "notes": list(node.store.notes(study.hash)[-_NOTES:]),

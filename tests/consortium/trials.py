@@ -322,8 +322,8 @@ def soak(consortium: Consortium, seconds: float, *, say: Say = quiet) -> list[Sa
     return samples
 
 
-# What a node may remember of a finished study: the study, some ten signed records and their index.
-_MB_A_STUDY = 0.06
+# What a node may remember of a finished study is its name and the index of its records; the rest it reads back.
+_MB_A_STUDY = 0.01
 _MB_OF_CHANCE = 4.0
 
 

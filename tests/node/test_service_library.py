@@ -78,12 +78,74 @@ def test_records_are_kept_and_read_back(members: Members, library: Library, tmp_
     assert again.find(members.study.title).study == members.study
 
 
+def over(members: Members, library: Library, title: str) -> Entry:
+    """Propose a study, end it, and let the library know."""
+    study = study_of({**study_fields(), "title": title})
+    library.take(members.say("city", "proposal", study=study), NOW)
+    entry = library.take(members.say("city", "cancellation", {"reason": "no"}, study=study), NOW)
+    assert entry is not None
+    assert entry.phase(NOW) == "cancelled"
+    library.settle(entry)
+    return entry
+
+
+def in_memory(library: Library) -> list[str]:
+    return [entry.title for entry in library.entries.values() if entry._content is not None]
+
+
+def test_studies_that_are_over_are_put_away(
+    members: Members, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "SETTLED_IN_MEMORY", 2)
+    first, *_ = [over(members, library, f"Study {number}") for number in range(5)]
+    assert in_memory(library) == ["Study 3", "Study 4"]
+    assert (first.title, first.proposer, first.phase(NOW)) == ("Study 0", "city", "cancelled")
+    assert library.find("Study 0") is first
+    assert in_memory(library) == ["Study 3", "Study 4"], "what lists need is not read back"
+    assert [record.kind for record in first.records] == ["proposal", "cancellation"]
+    assert in_memory(library) == ["Study 0", "Study 4"]
+    assert first.state(NOW).text == "cancelled by city: no"
+
+
+def test_a_study_that_was_put_away_takes_records(
+    members: Members, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "SETTLED_IN_MEMORY", 1)
+    entry = over(members, library, "Study 0")
+    over(members, library, "Study 1")
+    late = members.say("south", "rejection", {"reason": "late"}, study=entry.study)
+    over(members, library, "Study 2")
+    assert in_memory(library) == ["Study 2"]
+    assert library.take(late, NOW, sender="south") is entry
+    assert library.take(late, NOW, sender="south") is None
+    assert [record.kind for record in entry.records] == ["proposal", "cancellation", "rejection"]
+    again = Library(library._store, members.consortium, "north")
+    assert [one.id for one in again.entries[entry.hash].records] == [one.id for one in entry.records]
+    assert again.record_for("city", late.id) == library.record_for("city", late.id) == late
+    assert library.record_for("other", late.id) is None
+
+
+def test_a_study_that_cannot_be_read_back_is_told_of(
+    members: Members, library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(library_module, "SETTLED_IN_MEMORY", 1)
+    entry = over(members, library, "Study 0")
+    identifier = entry.records[0].id
+    over(members, library, "Study 1")
+    shutil.rmtree(tmp_path / "state" / "studies" / entry.hash)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="its files are gone"):
+            library.record_for("city", identifier)
+    assert library.damaged == [f"study {entry.hash[:12]}: its files are gone"]
+    assert entry.phase(NOW) == "cancelled"
+
+
 def test_the_same_proposal_of_another_member_is_the_same_study(members: Members, library: Library) -> None:
     library.take(members.say("city", "proposal"), NOW)
     library.take(members.say("south", "proposal"), NOW)
     assert library.take(members.say("city", "proposal", at=NOW - datetime.timedelta(seconds=5)), NOW) is None
     assert len(library.entries) == 1
-    assert library.entries[members.study.hash].proposer() == "city"
+    assert library.entries[members.study.hash].proposer == "city"
 
 
 def refusal(
