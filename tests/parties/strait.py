@@ -36,7 +36,7 @@ class Crossing:
     async def _carry(self, source: socket.socket, target: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            while data := await loop.sock_recv(source, _PIECE):
+            while not self._closing and (data := await loop.sock_recv(source, _PIECE)):
                 while self.frozen:
                     self._thawed.clear()
                     await self._thawed.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -360,6 +361,10 @@ def test_a_platform_without_fork_says_what_to_do(monkeypatch: pytest.MonkeyPatch
     assert simulate(total, [[1], [2]], in_process=True)[0].tolist() == [3]
 
 
+# What asyncio's debugging mode says of a busy machine.
+SLOW_CALLBACK = re.compile(r"Executing <.*> took \d+\.\d+ seconds")
+
+
 @needs_fork
 def test_a_script_of_its_own_prints_once_and_is_silent_otherwise(tmp_path: Path) -> None:
     """Nothing of __main__ runs twice, nothing is left open, and no warning is raised."""
@@ -388,7 +393,8 @@ def test_a_script_of_its_own_prints_once_and_is_silent_otherwise(tmp_path: Path)
         timeout=60,
     )
     assert done.stdout == "begin [10, 21, 32]\n"
-    assert sorted(done.stderr.splitlines()) == ["at 0", "at 1", "at 2"]
+    said = [line for line in done.stderr.splitlines() if not SLOW_CALLBACK.match(line)]
+    assert sorted(said) == ["at 0", "at 1", "at 2"]
     assert done.returncode == 0
 
 
