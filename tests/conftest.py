@@ -6,6 +6,7 @@ The toolkit itself draws from ``secrets``; what is seeded here is the data that 
 import secrets
 import zlib
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed")
+    # The processes among which the tests are shared out have the seed of the one that shares them out.
+    seed = getattr(config, "workerinput", {}).get("seed", seed)
     config.stash[SEED] = secrets.randbits(32) if seed is None else seed
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = str(config.stash[SEED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["seed"] = node.config.stash[SEED]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
