@@ -69,6 +69,52 @@ async def agree(
     return [declared[rank] for rank in range(party.size)]
 
 
+async def announce(party: Party, name: str, ours: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Tell all parties what only we know, such as the names of our columns, and hear what they tell.
+
+    Parameters
+    ----------
+    party : Party
+    name : str
+        Names the step.
+    ours : mapping
+        Anything that JSON holds. All parties learn it.
+
+    Returns
+    -------
+    list of dict
+        What the parties say, in rank order: a JSON object each, and otherwise unchecked.
+
+    Raises
+    ------
+    PeerError
+        A peer sent no object.
+
+    Notes
+    -----
+    Cost: 1 round; one short message to each party; no element.
+    """
+    message = json.dumps(ours, separators=(",", ":")).encode()
+    if len(message) > _MESSAGE_LIMIT:
+        raise ValueError(f"what is announced of {name} takes {len(message)} bytes, above {_MESSAGE_LIMIT}")
+    scope = party.at("announce")
+    step, cost = scope.next_step(name), scope.cost_of(name)
+    cost.rounds += 1
+    for other in party.others:
+        await scope.send(other, step, message, cost)
+    said: dict[int, dict[str, Any]] = {party.rank: json.loads(message)}
+    for other in party.others:
+        data = await scope.transport.receive_upto(other, step, _MESSAGE_LIMIT)
+        try:
+            theirs = json.loads(bytes(data))
+        except (ValueError, RecursionError):
+            theirs = None
+        if not isinstance(theirs, dict):
+            raise PeerError(f"party {other} announced nothing valid at step {step!r}", rank=other, step=step)
+        said[other] = theirs
+    return [said[rank] for rank in range(party.size)]
+
+
 def _plain(value: object) -> object:
     """Return what JSON makes of a value, so that both sides compare the same."""
     return json.loads(json.dumps(value))

@@ -53,6 +53,8 @@ class Disclosure:
     dominance : float
         Sums and means: no single row may hold more than this part of a column's sum of absolute values
         (compared to ``2^-30`` of the column's bound). Takes an agreed bound.
+    rounding : int
+        Tables: counts are rounded to multiples of this before they are opened.
 
     Notes
     -----
@@ -70,12 +72,13 @@ class Disclosure:
     parameters_per_row: float = 0.0
     residual_freedom: int = 0
     dominance: float = 0.0
+    rounding: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what is no rule."""
         if not (1 <= len(self.name) <= 40 and self.name.isprintable()):
             raise ValueError("the name of a disclosure control has 1 to 40 printable characters")
-        for name in ("minimum_rows", "minimum_cell", "minimum_parties", "residual_freedom"):
+        for name in ("minimum_rows", "minimum_cell", "minimum_parties", "residual_freedom", "rounding"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
                 raise ValueError(f"{name} is a whole number from 0 to {_LARGEST}")
@@ -106,8 +109,8 @@ class Disclosure:
           control". DataSHIELD checks each site, we check the pooled data.
         - ``vantage6``: at least 10 rows, cells of at least 5: the strictest defaults among its algorithms
           (some ask for less), which check each node.
-        - ``opensafely``: counts up to 7 are withheld (OpenSAFELY documentation, "Output checking"). Its
-          rounding of counts to multiples of 5 is not done here: counts and sums are exact.
+        - ``opensafely``: counts up to 7 are withheld, those of tables rounded to multiples of 5
+          (OpenSAFELY documentation, "Output checking"). Sums and numbers of rows are exact.
         - ``cms``: cells of at least 11 (US Centers for Medicare & Medicaid Services, cell size suppression
           policy).
         - ``ons``: at least 10 rows and cells of 10, no row with more than 43.75 % of a sum, 10 residual
@@ -161,7 +164,7 @@ def _presets() -> list[Disclosure]:
         Disclosure("none"),
         Disclosure("datashield", minimum_rows=3, minimum_cell=3, minimum_parties=3, parameters_per_row=0.33),
         Disclosure("vantage6", minimum_rows=10, minimum_cell=5, minimum_parties=3),
-        Disclosure("opensafely", minimum_rows=8, minimum_cell=8, minimum_parties=3),
+        Disclosure("opensafely", minimum_rows=8, minimum_cell=8, minimum_parties=3, rounding=5),
         Disclosure("cms", minimum_rows=11, minimum_cell=11, minimum_parties=3),
         Disclosure("ons", minimum_rows=10, minimum_cell=10, minimum_parties=3, residual_freedom=10, dominance=0.4375),
     ]
@@ -264,7 +267,7 @@ async def check(
     if disclosure.dominance and parts is not None and parts.shape[1]:
         fails.append(await _dominated(party.at("dominance"), parts, Fraction(str(disclosure.dominance))))
     if fails and not await hold(party, concatenate(fails, axis=-1)):
-        raise _refusal(disclosure, protocol, rules)
+        raise refusal(disclosure, protocol, rules)
 
 
 async def check_cells(
@@ -298,7 +301,7 @@ async def check_cells(
     if not pooled:
         ours, needed = np.array([int((ours >= needed).all())]), np.array([party.size])
     if not await hold(party, await _short(party.at("counts"), ours, needed)):
-        raise _refusal(disclosure, protocol, disclosure.rules(sums=False)[-1:])
+        raise refusal(disclosure, protocol, disclosure.rules(sums=False)[-1:])
 
 
 def check_public(disclosure: Disclosure | None, protocol: str, *, rows: int, parties: int, parameters: int = 0) -> None:
@@ -318,10 +321,11 @@ def check_public(disclosure: Disclosure | None, protocol: str, *, rows: int, par
     if parties < disclosure.minimum_parties:
         broken.append(f"rows from at least {disclosure.minimum_parties} parties, there are {parties}")
     if broken:
-        raise _refusal(disclosure, protocol, broken, known=True)
+        raise refusal(disclosure, protocol, broken, known=True)
 
 
-def _refusal(disclosure: Disclosure, protocol: str, rules: list[str], *, known: bool = False) -> DisclosureError:
+def refusal(disclosure: Disclosure, protocol: str, rules: list[str], *, known: bool = False) -> DisclosureError:
+    """Return the error that names the rules of which one does not hold; ``known``: all that are named do not."""
     secret = "" if known or len(rules) == 1 else " (which of these does not hold stays secret)"
     return DisclosureError(
         f"{protocol}: disclosure control {disclosure.name!r} does not allow this result, nothing of it was opened: it "

@@ -1,0 +1,357 @@
+"""Variables: columns of numbers and of categories, with what is missing, declared alike at all parties.
+
+A party's own data is checked here, before anything is sent. What is missing (None, NaN, NaT, pandas' NA) is
+kept apart from the values; every analysis says how many rows it left out for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpc import DataError
+from protocols.rows import Bound, column_bounds, within
+
+MOST_CATEGORIES = 256
+_LONGEST_LABEL = 100
+Kind = Literal["number", "integer", "boolean", "category"]
+Label = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What the parties agreed that a column holds.
+
+    Attributes
+    ----------
+    name : str
+    type : {"number", "integer", "boolean", "category"}
+    unit : str
+        For people.
+    lower, upper : float or None
+        The least and the greatest value that a number or an integer may have.
+    categories : tuple
+        Of a category: its values, in the order in which tables show them; the first is the reference.
+    """
+
+    name: str
+    type: Kind
+    unit: str = ""
+    lower: float | None = None
+    upper: float | None = None
+    categories: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.type not in ("number", "integer", "boolean", "category"):
+            raise ValueError(f"column {self.name}: type is number, integer, boolean or category")
+        if self.type == "category" and len(set(self.categories)) < 2:
+            raise ValueError(f"column {self.name}: a category takes categories, at least two different ones")
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError(f"column {self.name}: lower is not below upper")
+
+    @property
+    def bound(self) -> float | None:
+        """The greatest absolute value of an entry, if both ends are declared."""
+        if self.lower is None or self.upper is None:
+            return None
+        return max(abs(self.lower), abs(self.upper)) or 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Numeric:
+    """Columns of numbers.
+
+    Attributes
+    ----------
+    names : tuple of str
+    values : numpy.ndarray
+        Shape (rows, columns), float64; 0 where a value is missing.
+    present : numpy.ndarray
+        Shape (rows, columns), bool.
+    bounds : numpy.ndarray or None
+        Public bound on the absolute values of each column; None if none is agreed.
+    whole : bool
+        Whether the values are whole numbers.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    present: NDArray[np.bool_]
+    bounds: NDArray[np.float64] | None = None
+    whole: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return len(self.values)
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Rows in which nothing is missing."""
+        return np.asarray(self.present.all(axis=1))
+
+    def describe(self) -> dict[str, object]:
+        """Return what must be the same at all parties."""
+        bounds = None if self.bounds is None else self.bounds.tolist()
+        return {"kind": "numbers", "columns": list(self.names), "bounds": bounds}
+
+    def kept(self, rows: NDArray[np.bool_]) -> Numeric:
+        """Return some of the rows."""
+        return replace(self, values=self.values[rows], present=self.present[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """A column of categories.
+
+    Attributes
+    ----------
+    name : str
+    categories : tuple or None
+        In order; None as long as nobody declared them.
+    labels : tuple
+        Of each row; None where it is missing.
+    """
+
+    name: str
+    categories: tuple[Label, ...] | None
+    labels: tuple[Label | None, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return len(self.labels)
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Rows in which it is not missing."""
+        return np.array([label is not None for label in self.labels], dtype=np.bool_)
+
+    @property
+    def own(self) -> tuple[Label, ...]:
+        """The labels that occur here, sorted."""
+        return ordered({label for label in self.labels if label is not None})
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Number of each row's category, from 0; -1 where it is missing."""
+        if self.categories is None:
+            raise ValueError(f"the categories of {self.name} are not agreed yet")
+        place = {label: code for code, label in enumerate(self.categories)}
+        return np.array([-1 if label is None else place[label] for label in self.labels], dtype=np.int64)
+
+    def describe(self) -> dict[str, object]:
+        """Return what must be the same at all parties."""
+        return {"kind": "categories", "column": self.name, "categories": self.categories}
+
+    def declared(self, categories: Sequence[Label], *, rank: int) -> Categorical:
+        """Return the same column with agreed categories.
+
+        Raises
+        ------
+        DataError
+            Rows hold other labels; tells how many, not which.
+        """
+        categories = tuple(categories)
+        if not 2 <= len(set(categories)) == len(categories) <= MOST_CATEGORIES:
+            raise DataError(
+                f"party {rank}: {self.name} takes from 2 to {MOST_CATEGORIES} different categories, here are "
+                f"{len(categories)}"
+            )
+        allowed = set(categories)
+        other = sum(1 for label in self.labels if label is not None and label not in allowed)
+        if other:
+            raise DataError(
+                f"party {rank}: {other} of {len(self.labels)} values of {self.name} are none of its {len(categories)} "
+                "categories; correct these rows, or agree on more categories in the study"
+            )
+        return replace(self, categories=categories)
+
+    def kept(self, rows: NDArray[np.bool_]) -> Categorical:
+        """Return some of the rows."""
+        return replace(self, labels=tuple(label for label, keep in zip(self.labels, rows, strict=True) if keep))
+
+
+Variable = Numeric | Categorical
+
+
+def numeric(values: Any, *, rank: int, what: str, bound: Bound = None, names: Sequence[str] | None = None) -> Numeric:
+    """Return numbers with what is missing; see :class:`Numeric`.
+
+    Parameters
+    ----------
+    values : array_like, pandas.Series or pandas.DataFrame
+        Shape (rows,) or (rows, columns). NaN, None and pandas' NA are missing; infinities are errors.
+    rank : int
+        Ours, for errors.
+    what : str
+        Names the variable in errors; also its column, where it has no name of its own.
+    bound : float or (columns,) array_like, optional
+        Public bound on the absolute values, agreed in the study.
+    names : sequence of str, optional
+        Names of the columns.
+
+    Raises
+    ------
+    DataError
+        Naming party, columns and counts; never a value.
+    """
+    columns = _columns_of(values)
+    if columns is not None:
+        found = [_floats(column, rank=rank, what=f"{what} ({name})") for name, column in columns.items()]
+        own_names: Sequence[str] = [str(name) for name in columns]
+        array = np.stack(found, axis=1) if found else np.empty((0, 0))
+    else:
+        array = _floats(values, rank=rank, what=what)
+        if array.ndim == 1:
+            own_names = [_name_of(values) or what]
+            array = array[:, np.newaxis]
+        else:
+            own_names = [f"{what}{j + 1}" for j in range(array.shape[1])] if array.ndim == 2 else []
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise DataError(f"party {rank}: {what} has shape {array.shape}; it takes (rows,) or (rows, columns)")
+    if names is not None:
+        if len(names) != array.shape[1]:
+            raise DataError(f"party {rank}: {what} has {array.shape[1]} columns and {len(names)} names")
+        own_names = list(names)
+    present = ~np.isnan(array)
+    filled = np.where(present, array, 0.0)
+    if np.isinf(filled).any():
+        count = int(np.isinf(filled).sum())
+        raise DataError(f"party {rank}: {count} values of {what} are infinite; correct these rows, or leave them out")
+    bounds = column_bounds(bound, array.shape[1], rank=rank)
+    if bounds is not None:
+        within(filled, bounds, rank=rank, what=what)
+    whole = bool((filled == np.rint(filled)).all())
+    return Numeric(tuple(own_names), filled, present, bounds, whole)
+
+
+def categorical(values: Any, *, rank: int, what: str, categories: Sequence[Label] | None = None) -> Categorical:
+    """Return a column of categories with what is missing; see :class:`Categorical`.
+
+    Parameters
+    ----------
+    values : array_like or pandas.Series
+        Shape (rows,): strings, whole numbers or booleans (which count as 0 and 1). A pandas Categorical
+        declares its categories.
+    rank, what
+        See :func:`numeric`.
+    categories : sequence, optional
+        All categories, agreed in the study.
+
+    Raises
+    ------
+    DataError
+        Naming party, column and counts; never a label that was not agreed.
+    """
+    name = _name_of(values) or what
+    if categories is None:
+        categories = _declared_by(values)
+    array = np.asarray(values, dtype=object)
+    if array.ndim != 1:
+        raise DataError(f"party {rank}: {what} has shape {array.shape}; it takes (rows,)")
+    labels = tuple(_label(value, rank=rank, what=what) for value in array)
+    column = Categorical(name, None, labels)
+    if categories is None:
+        return column
+    return column.declared([_label(one, rank=rank, what=what) for one in categories], rank=rank)  # type: ignore[misc]
+
+
+def binary(values: Any, *, rank: int, what: str) -> Categorical:
+    """Return a column of 0 and 1 (or booleans) with what is missing.
+
+    Raises
+    ------
+    DataError
+        Other values occur; tells how many.
+    """
+    return categorical(values, rank=rank, what=what, categories=(0, 1))
+
+
+def ordered(labels: set[Label]) -> tuple[Label, ...]:
+    """Sort labels: numbers by size, before strings."""
+    numbers = sorted(label for label in labels if not isinstance(label, str))
+    return (*numbers, *sorted(label for label in labels if isinstance(label, str)))
+
+
+def check_rows(variables: Mapping[str, Variable], *, rank: int) -> int:
+    """Return how many rows the variables have, all of them the same.
+
+    Raises
+    ------
+    DataError
+        Naming two that differ.
+    """
+    sizes = {what: variable.rows for what, variable in variables.items()}
+    (first, rows), *others = sizes.items()
+    for what, size in others:
+        if size != rows:
+            raise DataError(f"party {rank}: {first} has {rows} rows and {what} has {size}; they describe the same rows")
+    return rows
+
+
+def _columns_of(values: Any) -> dict[Any, Any] | None:
+    """Return the columns of a data frame; None for anything else."""
+    if hasattr(values, "columns") and hasattr(values, "items"):
+        return {name: column for name, column in values.items()}
+    return None
+
+
+def _name_of(values: Any) -> str:
+    """Return the name of a pandas Series."""
+    name = getattr(values, "name", None)
+    return name if isinstance(name, str) and name and hasattr(values, "index") else ""
+
+
+def _declared_by(values: Any) -> Sequence[Label] | None:
+    """Return the categories that a pandas Categorical declares."""
+    dtype = getattr(values, "dtype", None)
+    found = getattr(dtype, "categories", None)
+    return None if found is None else list(found)
+
+
+def _floats(values: Any, *, rank: int, what: str) -> NDArray[np.float64]:
+    """Return numbers as floats, NaN where they are missing."""
+    if hasattr(values, "to_numpy") and hasattr(values, "isna"):
+        missing = np.asarray(values.isna(), dtype=np.bool_)
+        array = np.asarray(values.to_numpy(dtype=object, na_value=None), dtype=object)
+        array = np.where(missing, np.nan, array)
+    else:
+        array = np.asarray(values)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
+    if array.dtype.kind == "O":
+        array = np.where(np.equal(array, None), np.nan, array)  # type: ignore[call-overload]
+        allowed = (int, float, np.integer, np.floating, np.bool_)
+        wrong = sum(not isinstance(value, allowed) for value in array.flat)
+        if wrong:
+            raise DataError(f"party {rank}: {wrong} of {array.size} values of {what} are no numbers")
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f":
+        raise DataError(f"party {rank}: {what} is not made of numbers (numpy dtype {array.dtype})")
+    return array.astype(np.float64)
+
+
+def _label(value: Any, *, rank: int, what: str) -> Label | None:
+    """Return a label as a string or an integer; None if it is missing."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, float | np.floating):
+        if math.isnan(value):
+            return None
+        if float(value).is_integer() and abs(float(value)) < 2**53:
+            return int(value)
+    if isinstance(value, bool | np.bool_ | int | np.integer):
+        return int(value)
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_LABEL and value.isprintable():
+        return str(value)
+    raise DataError(
+        f"party {rank}: a value of {what} is no category: they are whole numbers, booleans, or texts of at most "
+        f"{_LONGEST_LABEL} printable characters"
+    )
