@@ -40,7 +40,7 @@ class ColumnLike(Protocol):
 
     @property
     def missing(self) -> str:
-        """``"refuse"`` or ``"drop"``: what becomes of a row without a value."""
+        """``"refuse"``, ``"drop"`` or ``"keep"``: what becomes of a row without a value."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -51,7 +51,8 @@ class Table:
     ----------
     columns : mapping of str to numpy.ndarray
         By name, in the order of the study; one entry a row, read-only. Numbers are float64, integers int64,
-        booleans bool, categories int64 codes in the order of the study.
+        booleans bool, categories int64 codes in the order of the study. Of columns whose missing values are
+        kept, all but categories are float64, and a missing value is NaN; of categories it is -1.
     rows : int
     dropped : int
         How many rows were left out because a value was missing.
@@ -145,10 +146,14 @@ class TableBuilder:
         everything = bool(kept.all())
         for held, found in zip(self._held, converted, strict=True):
             faults = held.faults
-            faults.missing += int(np.count_nonzero(found.missing & kept))
+            values = found.values
+            if held.column.missing == "keep":
+                values = with_gaps(values, found.missing, held.column)
+            else:
+                faults.missing += int(np.count_nonzero(found.missing & kept))
             faults.wrong += int(np.count_nonzero(found.wrong & kept))
             faults.beyond += int(np.count_nonzero(found.beyond & kept))
-            held.parts.append(found.values if everything else found.values[kept])
+            held.parts.append(values if everything else values[kept])
         self._seen += rows
         self._kept += int(np.count_nonzero(kept))
 
@@ -169,11 +174,23 @@ class TableBuilder:
             )
         columns = {}
         for held in self._held:
-            joined = np.concatenate(held.parts) if held.parts else convert([], held.column, self._style).values
+            joined = np.concatenate(held.parts) if held.parts else _empty(held.column, self._style)
             held.parts.clear()
             joined.flags.writeable = False
             columns[held.column.name] = joined
         return Table(columns, self._kept, self._seen - self._kept)
+
+
+def with_gaps(values: NDArray[Any], missing: NDArray[np.bool_], column: ColumnLike) -> NDArray[Any]:
+    """Mark what is missing in the column itself; see :class:`Table`."""
+    if column.type == "category":
+        return np.where(missing, np.int64(-1), values)
+    return np.where(missing, np.nan, values.astype(np.float64))
+
+
+def _empty(column: ColumnLike, style: Style) -> NDArray[Any]:
+    values = convert([], column, style).values
+    return with_gaps(values, np.zeros(0, np.bool_), column) if column.missing == "keep" else values
 
 
 def check_table(raw: Mapping[str, Any], schema: Sequence[ColumnLike], who: str) -> Table:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc.prg import Prg, Stream, new_seed
-from parties.data.columns import ColumnLike, Table
+from parties.data.columns import ColumnLike, Table, with_gaps
 
 _MOST_ROWS = 10_000_000
 
@@ -29,7 +29,7 @@ def synthetic(schema: Sequence[ColumnLike], rows: int, *, seed: bytes | None = N
     Table
         Columns are independent of each other: numbers uniform between their bounds, integers too; of a
         category, and of yes and no, each value occurs as often as the others (to within one), in random
-        order, so that rules about small cells let a dry run pass.
+        order, so that rules about small cells let a dry run pass. Nothing is missing.
 
     Notes
     -----
@@ -41,6 +41,8 @@ def synthetic(schema: Sequence[ColumnLike], rows: int, *, seed: bytes | None = N
     columns = {}
     for place, column in enumerate(schema):
         values = _made_up(column, rows, source.stream(f"synthetic|{place}"))
+        if column.missing == "keep":
+            values = with_gaps(values, np.zeros(rows, np.bool_), column)
         values.flags.writeable = False
         columns[column.name] = values
     return Table(columns, rows, 0)

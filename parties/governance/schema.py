@@ -25,6 +25,13 @@ def _column_name(text: str) -> str:
 ColumnName = Annotated[str, AfterValidator(_column_name)]
 
 
+_MISSING = {
+    "refuse": "rows without it are refused",
+    "drop": "rows without it are left out",
+    "keep": "rows without it count as missing where it is used",
+}
+
+
 class Column(Strict):
     """One column.
 
@@ -38,8 +45,9 @@ class Column(Strict):
         The least and the greatest value that a number or an integer may have.
     categories : tuple of str
         Of a category: its values; their order gives the codes 0, 1, ...
-    missing : {"refuse", "drop"}
-        Whether a row where it is missing is an error, or is left out.
+    missing : {"refuse", "drop", "keep"}
+        Whether a row where it is missing is an error, is left out of the study, or stays: then each analysis of
+        the column leaves out the rows that it cannot use, and says how many.
     """
 
     name: ColumnName
@@ -48,7 +56,7 @@ class Column(Strict):
     lower: float | None = None
     upper: float | None = None
     categories: Annotated[tuple[ShortText, ...], Field(max_length=MOST_CATEGORIES)] = ()
-    missing: Literal["refuse", "drop"] = "refuse"
+    missing: Literal["refuse", "drop", "keep"] = "refuse"
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
@@ -92,9 +100,7 @@ class Column(Strict):
             text += f" {self.unit}"
         if self.categories:
             text += " " + " | ".join(self.categories)
-        return text + (
-            ", rows without it are refused" if self.missing == "refuse" else ", rows without it are left out"
-        )
+        return f"{text}, {_MISSING[self.missing]}"
 
 
 Schema = Mapping[str, Column]
@@ -116,8 +122,10 @@ def schema_of(columns: Sequence[Column]) -> dict[str, Column]:
     return {column.name: column for column in columns}
 
 
-def take(schema: Schema, names: Sequence[str], types: tuple[str, ...], what: str) -> list[Column]:
-    """Return the named columns.
+def take(
+    schema: Schema, names: Sequence[str], types: tuple[str, ...], what: str, *, gaps: bool = False
+) -> list[Column]:
+    """Return the named columns; ``gaps``: whether the analysis takes columns with missing values.
 
     Raises
     ------
@@ -133,5 +141,7 @@ def take(schema: Schema, names: Sequence[str], types: tuple[str, ...], what: str
             raise ValueError(f"{what} names column {name}, which is not among the study's columns")
         if column.type not in types:
             raise ValueError(f"{what} takes columns of type {', '.join(types)}; {name} is a {column.type}")
+        if column.missing == "keep" and not gaps:
+            raise ValueError(f"{what} takes no missing values: set missing of column {name} to refuse or drop")
         columns.append(column)
     return columns

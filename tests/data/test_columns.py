@@ -300,6 +300,34 @@ def test_rows_without_a_value_are_left_out_where_the_study_says_so() -> None:
         check_table({**raw, "age": [1, None, 3, math.nan, 500]}, schema, "city")
 
 
+def test_missing_values_stay_where_the_study_says_so() -> None:
+    schema = [
+        number("x", missing="keep"),
+        integer("n", missing="keep"),
+        boolean("b", missing="keep"),
+        category("c", "red", "blue", missing="keep"),
+        number("y"),
+    ]
+    raw = {
+        "x": ["1.5", "", "2"],
+        "n": ["7", "8", "NA"],
+        "b": ["", "no", "yes"],
+        "c": ["blue", "", "red"],
+        "y": [1, 2, 3],
+    }
+    table = check_table(raw, schema, "we")
+    assert (table.rows, table.dropped) == (3, 0)
+    assert table.columns["x"].tolist() == pytest.approx([1.5, math.nan, 2.0], nan_ok=True)
+    assert table.columns["n"].tolist() == pytest.approx([7.0, 8.0, math.nan], nan_ok=True)
+    assert table.columns["b"].tolist() == pytest.approx([math.nan, 0.0, 1.0], nan_ok=True)
+    assert table.columns["c"].tolist() == [1, -1, 0]
+    assert table.columns["y"].dtype == np.float64
+    with pytest.raises(DataError, match="in column 'x' 1 is not a number"):
+        check_table({**raw, "x": ["1", "many", ""]}, schema, "we")
+    none = check_table({name: [] for name in raw}, schema, "we")
+    assert [values.dtype.kind for values in none.columns.values()] == ["f", "f", "f", "i", "f"]
+
+
 def test_bounds_belong_to_the_range() -> None:
     assert check_table({"x": [0.1, 0.3, 0.2]}, [number("x", 0.1, 0.3)], "city").rows == 3
     with pytest.raises(DataError, match="2 are beyond"):

@@ -64,3 +64,10 @@ def test_sizes_are_bounded() -> None:
     for rows in (-1, 10**9):
         with pytest.raises(ValueError, match="rows"):
             synthetic(SCHEMA, rows)
+
+
+def test_columns_that_may_have_gaps_are_of_the_kind_of_real_ones() -> None:
+    schema = [integer("n", 0, 9, missing="keep"), category("c", "a", "b", missing="keep"), boolean("b", missing="keep")]
+    made = synthetic(schema, 10)
+    assert [values.dtype.kind for values in made.columns.values()] == ["f", "i", "f"]
+    assert not any(np.isnan(values.astype(float)).any() for values in made.columns.values())
