@@ -15,7 +15,7 @@ from protocols.agreement import agree, announce
 from protocols.disclosure import Release, check_public, hold, refusal
 from protocols.magnitudes import exponents_of
 from protocols.moments import Moments, column_moments
-from protocols.pooling import INPUT_SCALE, Pool
+from protocols.pooling import INPUT_SCALE, Pool, value_rules
 from protocols.row_pool import checked_labels, indicators
 from protocols.variables import Categorical, Label, Numeric, Variable, check_rows
 
@@ -36,6 +36,9 @@ class ColumnPool(Pool):
         self._columns: dict[str, Share] = {}
         self._present: dict[str, Share | None] = {}
         self._weight: Share | None = None
+        self._own: dict[str, Variable] = {}
+        self._widths: dict[str, list[tuple[int, int]]] = {}
+        self._tables: dict[str, Share] = {}
 
     def shared_sizes(self) -> tuple[Share, dict[str, Share]]:
         """See :class:`protocols.pooling.Pool`."""
@@ -58,6 +61,50 @@ class ColumnPool(Pool):
         scope = self.party.at("disclosure")
         if not await hold(scope, await less_than(scope.at("rows"), used, needed)):
             raise refusal(disclosure, self.protocol, [f"at least {needed} rows in which nothing is missing"])
+
+    @property
+    def rehearsed_rows(self) -> int:
+        """See :class:`protocols.pooling.Pool`."""
+        return max(self.rows, 1)
+
+    async def check_values(self, what: str, by: str | None = None) -> None:
+        """See :class:`protocols.pooling.Pool`."""
+        disclosure = self.release.disclosure
+        if disclosure is None:
+            return
+        if disclosure.dominance:
+            raise ValueError(f"disclosure control {disclosure.name!r}: dominance is checked where rows are split, only")
+        if not disclosure.minimum_cell:
+            return
+        scope = self.party.at("values")
+        groups = self.party.constant(1, shape=(self.rows, 1)) if by is None else await self.counted(by)
+        if by is None and self._weight is not None:
+            groups = self._weight.reshape(self.rows, 1)
+        ones = await self._ones(what)
+        members = groups.sum(axis=0).reshape(-1, 1)
+        count = (await matmul(scope, groups.T, ones)).bounded_by(max(self.rows, 1))
+        width = ones.shape[1]
+        rest = members.broadcast_to((len(members), width)) - count
+        cells = concatenate([count.reshape(-1), rest.reshape(-1)])
+        few = await less_than(scope.at("few"), cells, disclosure.minimum_cell)
+        tables = self._tables[what].broadcast_to((2 * len(members), width)).reshape(-1)
+        if not await hold(scope.at("hold"), (await multiply(scope, few, tables)).bounded_by(1)):
+            raise refusal(disclosure, self.protocol, value_rules(disclosure, by))
+
+    async def _ones(self, what: str) -> Share:
+        """Return of each entry whether it is 1, as the parties that hold the columns say."""
+        parts, tables = [], []
+        for rank, width in self._widths[what]:
+            mine = self._own.get(what) if rank == self.party.rank else None
+            ones = table = None
+            if isinstance(mine, Numeric):
+                ones = (mine.values == 1).astype(np.int64)
+                table = ((mine.values == 0) | (mine.values == 1)).all(axis=0).astype(np.int64)
+            scope = self.party.at("ones")
+            parts.append(await scope.share(ones, bound=1, owner=rank, shape=(self.rows, width)))
+            tables.append(await scope.share(table, bound=1, owner=rank, shape=(width,)))
+        self._tables[what] = concatenate(tables).reshape(1, -1)
+        return parts[0] if len(parts) == 1 else concatenate(parts, axis=1)
 
     async def counts(self, *factors: str) -> Share:
         """See :class:`protocols.pooling.Pool`."""
@@ -144,7 +191,11 @@ async def pool_columns(
             made.categories[what] = held[0].categories
         else:
             made.exponents[what] = np.array([e for one in held for e in one.exponents], dtype=np.int64)
-        await _share(made, what, ranks, held, variables.get(what))
+        mine = variables.get(what)
+        if mine is not None:
+            made._own[what] = mine
+        made._widths[what] = [(rank, len(one.names)) for rank, one in zip(ranks, held, strict=True)]
+        await _share(made, what, ranks, held, mine)
     weights = [present for present in made._present.values() if present is not None]
     if weights:
         product = weights[0]

@@ -263,9 +263,9 @@ async def check(
     ours, needed = quotas(disclosure, rows, columns, parameters=parameters)
     fails = []
     if ours.size:
-        fails.append(await _short(party.at("counts"), ours, needed))
+        fails.append(await short_of(party.at("counts"), ours, needed))
     if disclosure.dominance and parts is not None and parts.shape[1]:
-        fails.append(await _dominated(party.at("dominance"), parts, Fraction(str(disclosure.dominance))))
+        fails.append(await dominated(party.at("dominance"), parts, Fraction(str(disclosure.dominance))))
     if fails and not await hold(party, concatenate(fails, axis=-1)):
         raise refusal(disclosure, protocol, rules)
 
@@ -300,7 +300,7 @@ async def check_cells(
     ours, needed = quotas(disclosure, None, columns)
     if not pooled:
         ours, needed = np.array([int((ours >= needed).all())]), np.array([party.size])
-    if not await hold(party, await _short(party.at("counts"), ours, needed)):
+    if not await hold(party, await short_of(party.at("counts"), ours, needed)):
         raise refusal(disclosure, protocol, disclosure.rules(sums=False)[-1:])
 
 
@@ -380,13 +380,13 @@ async def hold(party: Party, fails: Share) -> bool:
     return not np.asarray(await open_(party, failing)).any()
 
 
-async def _short(party: Party, ours: NDArray[np.int64], needed: NDArray[np.int64]) -> Share:
+async def short_of(party: Party, ours: NDArray[np.int64], needed: NDArray[np.int64]) -> Share:
     """Return 1 where the parties' contributions do not add up to what is needed, else 0."""
     total = sum_of(await party.share(ours, bound=int(needed.max()), field=_FIELD))
     return await less_than(party, total, needed)
 
 
-async def _dominated(party: Party, parts: NDArray[np.float64], most: Fraction) -> Share:
+async def dominated(party: Party, parts: NDArray[np.float64], most: Fraction) -> Share:
     """Return 1 for each party and column where the party's largest row is above its part of the sum."""
     size = np.abs(parts)
     if len(size) > (1 << _ROW_BITS) // party.size:

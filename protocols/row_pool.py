@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, Share, concatenate
 from protocols.agreement import agree, announce
-from protocols.disclosure import Release, check
+from protocols.disclosure import Release, check, dominated, hold, refusal, short_of
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.moments import Moments, row_moments
-from protocols.pooling import INPUT_SCALE, ROW_BITS, Pool
+from protocols.pooling import INPUT_SCALE, ROW_BITS, Pool, value_rules
 from protocols.shares import sum_of
 from protocols.variables import Categorical, Label, Numeric, Variable, check_rows, ordered
 
@@ -60,6 +61,39 @@ class RowPool(Pool):
         """See :class:`protocols.pooling.Pool`."""
         scope = self.party.at("disclosure")
         await check(scope, self.release.disclosure, self.protocol, rows=self.rows, parameters=parameters)
+
+    @property
+    def rehearsed_rows(self) -> int:
+        """See :class:`protocols.pooling.Pool`."""
+        return 1
+
+    async def check_values(self, what: str, by: str | None = None) -> None:
+        """See :class:`protocols.pooling.Pool`."""
+        disclosure = self.release.disclosure
+        if disclosure is None:
+            return
+        values = self.numbers(what).values
+        codes = np.zeros(len(values), np.int64) if by is None else self.codes(by)
+        groups = 1 if by is None else len(self.categories[by])
+        fails = []
+        if disclosure.minimum_cell:
+            # A column with other values than 0 and 1 is no table, in whichever group they are.
+            table = ((values == 0) | (values == 1)).all(axis=0)
+            ours = [
+                np.where(table, ((values == value) & (codes == k)[:, np.newaxis]).sum(axis=0), disclosure.minimum_cell)
+                for k in range(groups)
+                for value in (0, 1)
+            ]
+            capped = np.minimum(np.concatenate(ours), disclosure.minimum_cell)
+            least = np.full(len(capped), disclosure.minimum_cell)
+            fails.append(await short_of(self.party.at("cells"), capped, least))
+        if disclosure.dominance:
+            units = np.ldexp(values, -self.exponents[what])
+            parts = np.concatenate([units * (codes == k)[:, np.newaxis] for k in range(groups)], axis=1)
+            share = Fraction(str(disclosure.dominance))
+            fails.append(await dominated(self.party.at("dominance"), parts, share))
+        if fails and not await hold(self.party.at("values"), concatenate(fails)):
+            raise refusal(disclosure, self.protocol, value_rules(disclosure, by))
 
     async def counts(self, *factors: str) -> Share:
         """See :class:`protocols.pooling.Pool`."""
@@ -119,7 +153,7 @@ async def pool_rows(
     """Make a pool of rows; see :func:`protocols.pools.pool`."""
     check_rows(variables, rank=party.rank)
     await agree(party, protocol, {**terms, **{what: v.describe() for what, v in variables.items()}})
-    variables = await _with_categories(party, protocol, variables, release)
+    variables = await with_categories(party, protocol, variables, release)
     complete = np.logical_and.reduce([v.complete for v in variables.values()])
     missing = [int((~v.complete).sum()) for v in variables.values()]
     sums = await total(party.at("rows"), np.array([int(complete.sum()), *missing]))
@@ -137,7 +171,7 @@ async def pool_rows(
     return made
 
 
-async def _with_categories(
+async def with_categories(
     party: Party, protocol: str, variables: dict[str, Variable], release: Release
 ) -> dict[str, Variable]:
     """Find the categories that nobody declared: the labels that occur anywhere."""

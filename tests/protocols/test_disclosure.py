@@ -393,7 +393,7 @@ def test_a_check_tells_whether_it_holds_and_nothing_else(coalition: set[int], mo
     async def protocol(party: Party, lanes: int, rows: tuple[int, int]) -> None:
         ours, needed = quotas(rules, rows[0] if party.rank == honest else rows[1], None)
         shape = (lanes, 1)
-        fails = await disclosure._short(party, np.broadcast_to(ours, shape), np.broadcast_to(needed, shape))
+        fails = await disclosure.short_of(party, np.broadcast_to(ours, shape), np.broadcast_to(needed, shape))
         await hold(party, fails)
 
     options: dict[str, Any] = {
