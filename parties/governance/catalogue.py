@@ -6,18 +6,15 @@ add one, write its class, a subclass of :class:`Analysis`, and name it in ``AnyA
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from mpc import DataError, Party
-from parties.governance.checks import Strict
+from parties.governance.analysis import NUMERIC, Analysis, Outcome, Reveals, Rows, TableLike, listed, plain
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
 from protocols import logistic_regression, secure_mean, secure_sum, secure_variance
 from protocols.disclosure import Disclosure, check_cells
@@ -26,129 +23,18 @@ from protocols.options import checked_options
 if TYPE_CHECKING:
     from parties.governance.studies import Study
 
-_NUMERIC = ("number", "integer", "boolean")
-# A label of a scope (party.at), and a path of scopes is bounded.
-_DRY_RUN = "dry run"
-_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,39}")
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise ValueError("a name of an analysis is a letter, then at most 39 letters, digits, spaces, _ or -")
-    if text.casefold() == _DRY_RUN:
-        raise ValueError("no analysis is named 'dry run': that is what the dry run itself is called")
-    return text
-
-
-class TableLike(Protocol):
-    """The rows of one contributor, checked against the study's schema."""
-
-    @property
-    def columns(self) -> Mapping[str, NDArray[Any]]:
-        """Arrays of one entry for each row, by column; categories as codes."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Our rows, and the public facts that an analysis is run with.
-
-    Attributes
-    ----------
-    columns : mapping of str to numpy.ndarray
-    rows : int
-    to : tuple of int
-        Ranks that learn the results.
-    disclosure : Disclosure
-    """
-
-    columns: Mapping[str, NDArray[Any]]
-    rows: int
-    to: tuple[int, ...]
-    disclosure: Disclosure
-
-    def matrix(self, columns: Sequence[Column]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Return columns side by side, shape (rows, columns), and their bounds; integers if all of them are."""
-        whole = all(column.type != "number" for column in columns)
-        parts = [np.asarray(self.columns[column.name]) for column in columns]
-        array = np.stack(parts, axis=1).astype(np.int64 if whole else np.float64)
-        return array, np.array([column.bound for column in columns])
-
-
-class Reveals(NamedTuple):
-    """Who learns what of an analysis.
-
-    Attributes
-    ----------
-    recipients : str
-        What the recipients learn.
-    everybody : str
-        What all parties learn, as well; may be empty.
-    """
-
-    recipients: str
-    everybody: str = ""
-
-
-class Analysis(Strict):
-    """What all analyses have; see the classes below for what each takes.
-
-    Attributes
-    ----------
-    name : str
-        Names the result.
-    """
-
-    name: Annotated[str, AfterValidator(_label)]
-
-    def check(self, schema: Schema) -> None:
-        """Check that the columns exist and fit.
-
-        Raises
-        ------
-        ValueError
-        """
-        raise NotImplementedError
-
-    def asks(self) -> str:
-        """Say in words what is computed."""
-        raise NotImplementedError
-
-    def reveals(self) -> Reveals:
-        """Say who learns what."""
-        raise NotImplementedError
-
-    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
-        """Say what must hold before anything of the result is opened."""
-        return disclosure.rules(sums=False)
-
-    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
-        """Compute; None at a party that learns nothing."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of one analysis: values of JSON's types, and a text for people."""
-
-    values: dict[str, Any]
-    text: str
-
 
 class _OfColumns(Analysis):
     columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
 
     def check(self, schema: Schema) -> None:
-        take(schema, self.columns, _NUMERIC, f"analysis {self.name}")
+        take(schema, self.columns, NUMERIC, f"analysis {self.name}")
 
     def _chosen(self, schema: Schema) -> list[Column]:
         return [schema[name] for name in self.columns]
 
     def _outcome(self, schema: Schema, label: str, values: Any) -> Outcome:
-        by_column = {name: _plain(value) for name, value in zip(self.columns, values, strict=True)}
+        by_column = {name: plain(value) for name, value in zip(self.columns, values, strict=True)}
         width = max(map(len, by_column))
         lines = [f"{self.name}: {label}"]
         for name, value in by_column.items():
@@ -163,7 +49,7 @@ class Sum(_OfColumns):
     protocol: Literal["sum"]
 
     def asks(self) -> str:
-        return f"the sum of {_listed(self.columns)}"
+        return f"the sum of {listed(self.columns)}"
 
     def reveals(self) -> Reveals:
         return Reveals("the sums, and not how many rows there are")
@@ -196,7 +82,7 @@ class Mean(_OfColumns):
     count: Literal["total", "secret"] = "total"
 
     def asks(self) -> str:
-        return f"the mean of {_listed(self.columns)}"
+        return f"the mean of {listed(self.columns)}"
 
     def reveals(self) -> Reveals:
         if self.count == "secret":
@@ -225,7 +111,7 @@ class Variance(_OfColumns):
     ddof: Annotated[int, Field(ge=0, le=1)] = 1
 
     def asks(self) -> str:
-        return f"the variance of {_listed(self.columns)}, divided by n{' - 1' if self.ddof else ''}"
+        return f"the variance of {listed(self.columns)}, divided by n{' - 1' if self.ddof else ''}"
 
     def reveals(self) -> Reveals:
         return Reveals("the variances, and not the means", "the total number of rows, and not who holds how many")
@@ -276,13 +162,13 @@ class LogisticRegression(Analysis):
         (outcome,) = take(schema, [self.outcome], ("boolean", "integer"), f"analysis {self.name}")
         if outcome.type == "integer" and (outcome.lower, outcome.upper) != (0, 1):
             raise ValueError(f"analysis {self.name}: the outcome is 0 or 1; give {self.outcome} the bounds 0 and 1")
-        features = take(schema, self.features, (*_NUMERIC, "category"), f"analysis {self.name}")
+        features = take(schema, self.features, (*NUMERIC, "category"), f"analysis {self.name}")
         if len(self._names(features)) > MOST_COLUMNS:
             raise ValueError(f"analysis {self.name}: the features' categories give more than {MOST_COLUMNS} columns")
 
     def asks(self) -> str:
         penalty = f", l2 = {self.l2:g}" if self.l2 else ""
-        return f"logistic regression of {self.outcome} on {_listed(self.features)} ({self.solver}{penalty})"
+        return f"logistic regression of {self.outcome} on {listed(self.features)} ({self.solver}{penalty})"
 
     def reveals(self) -> Reveals:
         errors = ", their standard errors" if self.solver == "newton" else ""
@@ -323,7 +209,7 @@ class LogisticRegression(Analysis):
         )
         if fit is None:
             return None
-        return Outcome({"protocol": self.protocol, **_plain(fit.to_dict())}, f"{self.name}:\n{fit.summary()}")
+        return Outcome({"protocol": self.protocol, **plain(fit.to_dict())}, f"{self.name}:\n{fit.summary()}")
 
     @staticmethod
     def _names(features: Sequence[Column]) -> list[str]:
@@ -417,20 +303,3 @@ def _own_rows(party: Party, study: Study, table: TableLike | None) -> Rows:
         if np.shape(table.columns[column.name]) != (table.rows,):
             raise DataError(f"{name}: column {column.name} does not have one entry for each row")
     return Rows(table.columns, table.rows, to, disclosure)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON's types; what is NaN or infinite has no value."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
