@@ -112,7 +112,7 @@ class Pool(ABC):
         """How many rows a rehearsal takes there to be, which opens nothing; see :func:`mpc.prepare`."""
 
     @abstractmethod
-    async def check_values(self, what: str, by: str | None = None) -> None:
+    async def check_values(self, what: str, by: str | None = None, *, sums: bool = True) -> None:
         """Check the rules for values of numeric columns whose means or variances are to be opened.
 
         Parameters
@@ -121,6 +121,8 @@ class Pool(ABC):
             A numeric variable.
         by : str, optional
             A categorical variable: the rules hold for each of its groups.
+        sums : bool
+            Whether sums of values are to be opened, or what is made of them; else dominance does not matter.
 
         Raises
         ------

@@ -67,7 +67,7 @@ class RowPool(Pool):
         """See :class:`protocols.pooling.Pool`."""
         return 1
 
-    async def check_values(self, what: str, by: str | None = None) -> None:
+    async def check_values(self, what: str, by: str | None = None, *, sums: bool = True) -> None:
         """See :class:`protocols.pooling.Pool`."""
         disclosure = self.release.disclosure
         if disclosure is None:
@@ -87,7 +87,7 @@ class RowPool(Pool):
             capped = np.minimum(np.concatenate(ours), disclosure.minimum_cell)
             least = np.full(len(capped), disclosure.minimum_cell)
             fails.append(await short_of(self.party.at("cells"), capped, least))
-        if disclosure.dominance:
+        if disclosure.dominance and sums:
             units = np.ldexp(values, -self.exponents[what])
             parts = np.concatenate([units * (codes == k)[:, np.newaxis] for k in range(groups)], axis=1)
             share = Fraction(str(disclosure.dominance))
