@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from mpc.indices import R32, digit_weights
+
 if TYPE_CHECKING:
     from mpc.field import Field, FieldArray
     from mpc.preprocessing.requests import Recipe
@@ -20,7 +22,8 @@ class Structure(NamedTuple):
 
     ``kind`` is ``"reshape"`` (numbers: the new shape), ``"transpose"`` (of the last two axes),
     ``"rows"`` (numbers: start, stop along the first axis), ``"row"`` (number: index along the first
-    axis) or ``"shift"`` (number: bits; every piece is divided by ``2^bits`` and rounded).
+    axis), ``"shift"`` (number: bits; every piece is divided by ``2^bits`` and rounded) or ``"digits"``
+    (:func:`mpc.indices.digit_weights`, for sorting).
     """
 
     kind: str
@@ -39,7 +42,9 @@ class Structure(NamedTuple):
             return np.asarray(values[self.numbers[0]], dtype=values.dtype)
         if self.kind == "shift":
             return field.shift_round(values, self.numbers[0])
-        raise ValueError(f"{self.kind!r} is not an operation on masks")
+        if self.kind == "digits" and field is R32 and values.ndim == 2 and values.size:
+            return digit_weights(values)
+        raise ValueError(f"{self.kind!r} is not an operation on masks of {field} and shape {values.shape}")
 
 
 class Mask(Protocol):

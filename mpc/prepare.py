@@ -9,7 +9,7 @@ waits for nobody. Whatever was not foreseen is taken as usual.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpc.costs import Costs
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mpc.masks import Mask
     from mpc.party import Party
     from mpc.preprocessing import Operation, Preprocessing
+    from mpc.preprocessing.carriages import Carriage
+    from mpc.preprocessing.permutations import Move, Permutation
 
 Item = tuple[Hashable, Any]
 _NOTHING = object()
@@ -104,6 +106,26 @@ class Stock:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         return self.source.pieces_of(size)
 
+    async def permutation(self, party: Party, count: int) -> Permutation:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        found = self._take(party.path, ("permutation", count))
+        if found is not _NOTHING:
+            permutation: Permutation = found
+            return permutation
+        return await self.source.permutation(party, count)
+
+    async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        found = self._take(party.path, ("carriage", move.route, field.name, shape))
+        if found is not _NOTHING:
+            carriage: Carriage = found
+            return carriage
+        return await self.source.carriage(party, move, field, shape)
+
+    async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:
+        """See :class:`mpc.preprocessing.Preprocessing`; what it needs was taken before."""
+        return await self.source.carry(party, jobs)
+
     async def leave(self, party: Party) -> None:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         await self.source.leave(party)
@@ -176,6 +198,22 @@ class Recorder:
     def pieces_of(self, size: int) -> int:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         return self._source.pieces_of(size)
+
+    async def permutation(self, party: Party, count: int) -> Permutation:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        permutation = await self._source.permutation(self._live(party), count)
+        self._put(party, ("permutation", count), permutation)
+        return permutation
+
+    async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        carriage = await (await self._source.carriage(self._live(party), move, field, shape)).arrived()
+        self._put(party, ("carriage", move.route, field.name, shape), carriage)
+        return carriage
+
+    async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:
+        """See :class:`mpc.preprocessing.Preprocessing`: in a rehearsal nothing is sent."""
+        return await self._source.carry(party, jobs)
 
     async def leave(self, party: Party) -> None:
         """A rehearsal leaves nothing."""

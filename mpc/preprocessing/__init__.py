@@ -2,18 +2,21 @@
 
 Two primitives carry every protocol: a random array that nobody knows (a :class:`mpc.masks.Mask`) and
 shares of a product of two masks. A Beaver triple is ``uniform, uniform, product``. The waves of a mask
-(sines and cosines of its multiples) serve the functions that are evaluated by Fourier series.
+(sines and cosines of its multiples) serve the functions that are evaluated by Fourier series. Secret
+permutations serve shuffling and sorting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from mpc.field import Field, FieldArray
     from mpc.masks import Mask
     from mpc.party import Party
+    from mpc.preprocessing.carriages import Carriage
+    from mpc.preprocessing.permutations import Move, Permutation
 
 Operation = Literal["multiply", "matmul"]
 
@@ -65,6 +68,18 @@ class Preprocessing(Protocol):
 
     def pieces_of(self, size: int) -> int:
         """Return how many integers a bounded mask is a sum of."""
+
+    async def permutation(self, party: Party, count: int) -> Permutation:
+        """Take a secret uniform permutation of so many rows; it may move any number of arrays."""
+
+    async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
+        """Take what it needs to move one array of this shape, once.
+
+        The first axis holds the rows; for packed words the bits of the last axis do.
+        """
+
+    async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:
+        """Move arrays together, given our summands; their moves have the same hops. Sends messages."""
 
     async def leave(self, party: Party) -> None:
         """Say that we take nothing more."""

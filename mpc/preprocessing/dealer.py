@@ -10,7 +10,7 @@ Threat model: semi-honest; all parties but one may collude, the dealer colludes 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,13 @@ from mpc.errors import PeerError
 from mpc.masks import Structure
 from mpc.preprocessing import Operation
 from mpc.preprocessing.answers import Local
+from mpc.preprocessing.carriages import Carriage, DealtMasks, carry_by_parties
+from mpc.preprocessing.permutations import Move, Permutation, Place, draw_permutation
 from mpc.preprocessing.requests import (
     LEAVE,
     Base,
     BitsRequest,
+    MoveRequest,
     ProductRequest,
     Recipe,
     SignsRequest,
@@ -82,6 +85,8 @@ class DealerClient:
     name = "dealer"
 
     def __init__(self, rank: int, size: int) -> None:
+        self._rank = rank
+        self._size = size
         self._is_last = rank == size - 1
         self._dealer = size
         self._requests = 0
@@ -137,6 +142,35 @@ class DealerClient:
     def addends(self, party: Party, mask: Mask, public: FieldArray, count: int) -> list[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         raise TypeError("a dealt mask has no addends that parties know: ask for its bits")
+
+    async def permutation(self, party: Party, count: int) -> Permutation:
+        """See :class:`mpc.preprocessing.Preprocessing`: one factor for each party, which knows it."""
+        stream = party.stream(DEALER_KEY, "permutation")
+        place = Place(party.path, stream.position, count)
+        ours = draw_permutation(stream, count)
+        return Permutation(place, [ours if rank == self._rank else None for rank in range(self._size)])
+
+    async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        masks, pad = party.stream(DEALER_KEY, "move"), party.stream(DEALER_KEY, "pad")
+        request = MoveRequest(move.route, field.name, shape, party.path, masks.position, pad.position)
+        hops = [hop.factor for hop in move.hops()]
+
+        def drawn(ours: bool) -> FieldArray | None:
+            # All streams move on alike, so that one position says where everybody's masks are.
+            if ours:
+                return masks.elements(field, shape)
+            masks.skip(int(np.prod(shape, dtype=np.int64)) * field.element_bytes)
+            return None
+
+        before = drawn(self._rank != hops[0])
+        between = [drawn(self._rank == rank) for rank in hops[:-1]]
+        after = await self._ask(party, field, shape, request.to_bytes())
+        return Carriage(move, field, shape, DealtMasks(before, between, after))
+
+    async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:
+        """See :func:`mpc.preprocessing.carriages.carry_by_parties`."""
+        return await carry_by_parties(party, jobs)
 
     async def _ask(self, party: Party, field: Field, shape: tuple[int, ...], request: bytes) -> Awaitable[FieldArray]:
         pad = party.stream(DEALER_KEY, "pad")

@@ -11,13 +11,15 @@ Threat model: semi-honest, at most ``t = (n - 1) // 2`` parties collude; 3 <= n 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from mpc.masks import Structure
 from mpc.preprocessing.answers import Local
+from mpc.preprocessing.carriages import Carriage, carry_by_committees
 from mpc.preprocessing.factors import addends
+from mpc.preprocessing.permutations import Move, Permutation, Place, committees, draw_permutation
 from mpc.preprocessing.requests import Base, Recipe
 from mpc.waves import prss_signs, prss_waves
 from mpc.words import W64, WORD_BITS, bit_planes
@@ -153,6 +155,7 @@ class Prss:
 
     def __init__(self, rank: int, size: int) -> None:
         self._layout = Layout(rank, size)
+        self._sets = committees(size, size - corruption_threshold(size))
 
     def pieces_of(self, size: int) -> int:
         """See :class:`mpc.preprocessing.Preprocessing`."""
@@ -211,6 +214,22 @@ class Prss:
             else:
                 planes.append(W64.zeros((count, -(-public.size // WORD_BITS))))
         return planes
+
+    async def permutation(self, party: Party, count: int) -> Permutation:
+        """See :class:`mpc.preprocessing.Preprocessing`: one factor for each set that shares a seed."""
+        known = self._layout.known
+        streams = {members: party.stream(set_key(members), "permutation") for members in known}
+        place = Place(party.path, streams[known[0]].position, count)
+        drawn = {members: draw_permutation(stream, count) for members, stream in streams.items()}
+        return Permutation(place, [drawn.get(members) for members in self._sets])
+
+    async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
+        """See :class:`mpc.preprocessing.Preprocessing`: pads come from pairwise seeds, when they are needed."""
+        return Carriage(move, field, shape, None)
+
+    async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:
+        """See :func:`mpc.preprocessing.carriages.carry_by_committees`."""
+        return await carry_by_committees(party, self._sets, jobs)
 
     async def leave(self, party: Party) -> None:
         """Nothing to say: nobody serves us."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.masks import Structure
+from mpc.preprocessing.permutations import Place, Route
 from mpc.transport import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -194,7 +195,25 @@ class SignsRequest:
         return json.dumps(content, separators=(",", ":")).encode()
 
 
-Request = ProductRequest | WavesRequest | BitsRequest | SignsRequest
+@dataclass(frozen=True, slots=True)
+class MoveRequest:
+    """Deal what corrects one array that is moved from party to party."""
+
+    move: Route
+    field: str
+    shape: tuple[int, ...]
+    path: str
+    masks_at: int
+    pad_at: int
+
+    def to_bytes(self) -> bytes:
+        """Encode for the wire."""
+        places = [None if place is None else list(place) for place in self.move]
+        content = ["move", places, self.field, list(self.shape), self.path, self.masks_at, self.pad_at]
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+Request = ProductRequest | WavesRequest | BitsRequest | SignsRequest | MoveRequest
 
 
 def parse_request(data: Buffer) -> Request:
@@ -214,6 +233,12 @@ def parse_request(data: Buffer) -> Request:
             _, mask, field, count, path, pad_at = content
             _require(_is_place(path, pad_at) and _is_count(count, _MOST_ENTRIES) and isinstance(field, str))
             return SignsRequest(Recipe.from_json(mask), field, count, path, pad_at)
+        if content[0] == "move":
+            _, (undo, apply), field, shape, path, masks_at, pad_at = content
+            _require(_is_place(path, masks_at) and _is_place(path, pad_at) and isinstance(field, str))
+            move = Route(_place(undo), _place(apply))
+            _require(len({place.rows for place in move if place is not None}) == 1)
+            return MoveRequest(move, field, _shape(shape), path, masks_at, pad_at)
         _require(content[0] == "waves")
         _, mask, period, harmonics, scale, path, pad_at = content
         _require(_is_place(path, pad_at) and _is_count(period, 1 << 31) and period > 0 and _is_count(scale, 64))
@@ -243,6 +268,14 @@ def _is_place(path: Any, pad_at: Any) -> bool:
     return isinstance(path, str) and len(path) <= 400 and _is_count(pad_at, 1 << 60) and pad_at % 16 == 0
 
 
+def _place(content: Any) -> Place | None:
+    if content is None:
+        return None
+    path, position, count = content
+    _require(_is_place(path, position) and _is_count(count, _MOST_ENTRIES))
+    return Place(path, position, count)
+
+
 def _shape(lengths: Any) -> tuple[int, ...]:
     _require(isinstance(lengths, list) and len(lengths) <= 8)
     _require(all(_is_count(length, _MOST_ENTRIES) for length in lengths) and math.prod(lengths) < _MOST_ENTRIES)
@@ -250,7 +283,7 @@ def _shape(lengths: Any) -> tuple[int, ...]:
 
 
 def _structure(kind: Any, numbers: Any) -> Structure:
-    _require(kind in ("reshape", "transpose", "rows", "row", "shift"))
+    _require(kind in ("reshape", "transpose", "rows", "row", "shift", "digits"))
     _require(isinstance(numbers, list) and len(numbers) <= 8 and all(_is_count(v, _MOST_ENTRIES) for v in numbers))
-    _require(len(numbers) == {"transpose": 0, "rows": 2, "row": 1, "shift": 1}.get(kind, len(numbers)))
+    _require(len(numbers) == {"transpose": 0, "digits": 0, "rows": 2, "row": 1, "shift": 1}.get(kind, len(numbers)))
     return Structure(kind, tuple(numbers))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,10 +11,14 @@ import numpy as np
 
 from mpc.errors import PeerError
 from mpc.field import F61, F127, GF
+from mpc.indices import R32
+from mpc.preprocessing.carriages import dealt_correction
+from mpc.preprocessing.permutations import Move, Permutation, Place, draw_permutation
 from mpc.preprocessing.requests import (
     LEAVE,
     REQUEST_LIMIT,
     BitsRequest,
+    MoveRequest,
     ProductRequest,
     Recipe,
     Request,
@@ -22,15 +28,19 @@ from mpc.preprocessing.requests import (
     parse_request,
 )
 from mpc.waves import angles_to_waves
-from mpc.words import W64, bit_planes, signs, unpack_bits
+from mpc.words import W64, WORD_BITS, bit_planes, signs, unpack_bits
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mpc.field import Field, FieldArray
     from mpc.prg import RandomStream
     from mpc.transport import Transport
 
 # opens party `rank`'s stream of a label at a position
 OpenDealt = Callable[[int, str, int], "RandomStream"]
+# A permutation moves several arrays, and is kept for the next as long as so many rows are not exceeded.
+_ROWS_KEPT = 1 << 24
 
 
 class Dealer:
@@ -47,7 +57,8 @@ class Dealer:
     def __init__(self, size: int, open_stream: OpenDealt) -> None:
         self._size = size
         self._open = open_stream
-        self._pads_spent: dict[str, int] = {}
+        self._spent: dict[tuple[str, str], int] = {}
+        self._kept: OrderedDict[tuple[int, Place], NDArray[np.intp]] = OrderedDict()
 
     def answer(self, request: Request) -> tuple[Field, FieldArray]:
         """Return the correction that the last party needs.
@@ -57,6 +68,8 @@ class Dealer:
         ValueError
             If the request makes no sense, or asks for a pad that was used before.
         """
+        if isinstance(request, MoveRequest):
+            return self._moved(request)
         if isinstance(request, ProductRequest):
             field, a = self._total(request.a)
             other_field, b = self._total(request.b)
@@ -108,18 +121,58 @@ class Dealer:
 
     def _padded(self, field: Field, dealt: FieldArray, path: str, pad_at: int) -> FieldArray:
         # A pad hides the product from the last party; it is used for one product only.
-        if pad_at < self._pads_spent.get(path, 0):
-            raise ValueError("a pad was asked for twice")
-        self._pads_spent[path] = pad_at + dealt.size * field.element_bytes
+        self._spend("pad", path, pad_at, dealt.size * field.element_bytes)
         for rank in range(self._size - 1):
             pad = self._open(rank, f"pad|{path}", pad_at).elements(field, dealt.shape)
             dealt = field.sub(dealt, pad)
         return dealt
 
+    def _spend(self, use: str, path: str, position: int, count: int) -> None:
+        if position < self._spent.get((use, path), 0):
+            raise ValueError(f"a {use} was asked for twice")
+        self._spent[use, path] = position + count
+
+    def _moved(self, request: MoveRequest) -> tuple[Field, FieldArray]:
+        field, shape, count = field_named(request.field), request.shape, request.move.rows
+        room = shape[-1] * WORD_BITS >= count if field is W64 and shape else shape[:1] == (count,)
+        if not room:
+            raise ValueError("a permutation of other rows than the array has")
+        undo, apply = (place and Permutation(place, self._factors(place)) for place in request.move)
+        hops = Move(undo, apply).hops()
+        size_bytes = math.prod(shape) * field.element_bytes
+        self._spend("move", request.path, request.masks_at, len(hops) * size_bytes)
+
+        def drawn(rank: int, number: int) -> FieldArray:
+            stream = self._open(rank, f"move|{request.path}", request.masks_at)
+            for _ in range(number):
+                stream.skip(size_bytes)
+            return stream.elements(field, shape)
+
+        before = [drawn(rank, 0) for rank in range(self._size) if rank != hops[0].factor]
+        between = [drawn(hop.factor, stop + 1) for stop, hop in enumerate(hops[:-1])]
+        self._spend("pad", request.path, request.pad_at, size_bytes)
+        after = [
+            self._open(rank, f"pad|{request.path}", request.pad_at).elements(field, shape)
+            for rank in range(self._size - 1)
+        ]
+        return field, dealt_correction(field, hops, count, before, between, after)
+
+    def _factors(self, place: Place) -> list[NDArray[np.intp] | None]:
+        return [self._factor(rank, place) for rank in range(self._size)]
+
+    def _factor(self, rank: int, place: Place) -> NDArray[np.intp]:
+        factor = self._kept.pop((rank, place), None)
+        if factor is None:
+            factor = draw_permutation(self._open(rank, f"permutation|{place.path}", place.position), place.rows)
+        self._kept[rank, place] = factor
+        while sum(map(len, self._kept.values())) > max(_ROWS_KEPT, 2 * self._size * place.rows):
+            self._kept.popitem(last=False)
+        return factor
+
 
 def field_named(name: str) -> Field:
     """Return the field of a name; ``ValueError`` if there is none."""
-    for field in (F61, F127, W64):
+    for field in (F61, F127, W64, R32):
         if name == field.name:
             return field
     if name.startswith("GF(") and name.endswith(")") and name[3:-1].isdecimal() and len(name) < 16:
