@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc import Party, Share, concatenate, mask, matmul, multiply, open_, truncate
+from mpc.normalise import normalise, octave, rescaled, weighted
+from mpc.series import evaluate, root_series
 from protocols.fit import Fit, Plan
-from protocols.roots import evaluate, normalise, root_series
 from protocols.standardise import DESIGN_SCALE, MEAN_BITS, Design, OwnColumns
 
 _COEFFICIENT_SCALE = 30
@@ -144,12 +145,16 @@ async def _errors(party: Party, design: Design, V: Share, plan: Plan) -> tuple[S
     variances = concatenate([first, V[index, index]]).bounded_by(bound)
 
     # 2. Their roots: no variance is below one over the largest eigenvalue (a quarter of it for the first).
-    reach = math.ceil(math.log2(bound))
+    reach = math.floor(math.log2(bound)) + 1
     reach += reach % 2
     octaves = max(2, math.ceil((reach + math.log2(4.5 * plan.largest_eigenvalue)) / 2) + 1)
-    scaled = await normalise(party.at("variances"), variances, top=reach, octaves=octaves, width=2)
-    root = await evaluate(party, scaled.mantissa, root_series(), to=_ROOT_SCALE)
-    errors = await multiply(party, root, scaled.cofactor)
+    top = variances.scale + reach
+    octaves = min(octaves, (top + 1) // 2)
+    powers = [1 << octaves - 1 - k for k in range(octaves)]
+    low = max(0, top - 2 * octaves)
+    scaled = await normalise(party.at("variances"), variances, low=low, top=top, width=2, weights=[powers])
+    root = await evaluate(party, scaled.t, root_series(), to=_ROOT_SCALE, where=scaled.inside)
+    errors = await multiply(party, root, scaled.factors[0])
 
     # 3. In the units of the data: times the length of the direction, or the slope.
     slopes = party.constant(np.ones(plan.width - 1, np.int64)) if design.slope is None else design.slope
@@ -166,9 +171,13 @@ async def _origin(party: Party, design: Design) -> tuple[Share, Share]:
     squares = (await multiply(party, coarse, coarse)).sum() + 1.0
     top = 2 * MEAN_BITS + design.offset.size.bit_length() + 1
     top += top % 2
-    found = await normalise(party.at("origin"), squares.reshape(1), top=top, octaves=top // 2 + 1, width=2)
-    direction = (await multiply(party, point, found.factor)).scaled_down(top // 2).bounded_by(1.01)
-    return await truncate(party, direction, DESIGN_SCALE), found.cofactor
+    octaves = top // 2 + 1
+    low, top_bit = squares.scale + top - 2 * octaves, squares.scale + top
+    found = await octave(party.at("origin"), rescaled(squares.reshape(1), 0), low=low, top=top_bit, width=2)
+    factor = weighted(found.hit, [1 << k for k in range(octaves)])
+    direction = (await multiply(party, point, factor)).scaled_down(top // 2).bounded_by(1.01)
+    length = weighted(found.hit, [1 << octaves - 1 - k for k in range(octaves)])
+    return await truncate(party, direction, DESIGN_SCALE), length
 
 
 async def _by_way_of_owners(

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc import F127, DataError, Party, Share, concatenate, less_than, multiply, open_, truncate
+from mpc.normalise import normalise
+from mpc.series import evaluate, reciprocal_series
 from protocols.agreement import agree
 from protocols.disclosure import Disclosure, Release, check
 from protocols.magnitudes import agree_exponents, exponents_of
-from protocols.roots import SCALE, evaluate, inverse_series, normalise
 from protocols.rows import Bound, column_bounds, numbers, stated, within
 from protocols.shares import sum_of
 
@@ -26,6 +27,7 @@ _VARIANCE_SCALE = 76
 _COARSE_VARIANCE = 2.0**-50
 # With a secret count: at most this many rows, in bits.
 _COUNT_BITS = 32
+_COUNTED_SCALE = 40
 
 
 class PrecisionWarning(UserWarning):
@@ -153,9 +155,9 @@ async def secure_mean(
     -----
     Semi-honest. With ``"total"`` the sums and the total count are opened, which say the same as means
     and count: 4 rounds, ``|columns| + 1`` elements. With ``"secret"`` also whether there is any row at
-    all: one comparison of 32 entries and 16 rounds. All of it is opened to the parties in ``to`` alone;
-    the others learn nothing, except with ``"secret"`` and no bound the orders of magnitude, and with
-    ``disclosure`` one bit, whether its rules hold.
+    all: 32 rounds with an agreed bound and a dealer (4 more with ``prss`` among three). All of it is opened
+    to the parties in ``to`` alone; the others learn nothing, except with ``"secret"`` and no bound the orders
+    of magnitude, and with ``disclosure`` one bit, whether its rules hold.
     """
     if count not in ("total", "secret"):
         raise ValueError(f"count is 'total' or 'secret', not {count!r}")
@@ -389,16 +391,17 @@ async def _mean_of_secret_count(
 
     # 1. The count, and the power of two that makes it 32 bits long.
     rows = await _share_total(party, np.array([len(array)]), bound=most)
-    sums = sum_of(await party.share(units, bound=float(most), scale=SCALE))
+    sums = sum_of(await party.share(units, bound=float(most), scale=_COUNTED_SCALE))
     empty = await less_than(party.at("any rows"), rows, 1)
     if await open_(party, empty, to=release.to):  # who does not learn it goes on, with means that nobody sees
         raise DataError("secure_mean: no party has a row")
-    count = await normalise(party, rows.lifted(16), top=_COUNT_BITS, octaves=_COUNT_BITS, width=1)
+    top = _COUNT_BITS + 1
+    count = await normalise(party, rows, low=0, top=top, weights=[[1 << k for k in range(top)]])
 
-    # 2. mean = (sum * 2^e / 2^32) * (2^32 / (count * 2^e)); the first factor is at most 1 as |sum| <= count.
-    scaled = (await multiply(party, sums, count.factor)).bounded_by(1.001 * 2.0**_COUNT_BITS)
-    shrunk = await truncate(party, scaled.scaled_down(_COUNT_BITS), 38)
-    inverse = await evaluate(party, count.mantissa, inverse_series(), to=38)
+    # 2. With count = m 2^(33 - k): mean = (sum * 2^k / 2^33) / m; the first factor is at most 1 as |sum| <= count.
+    scaled = (await multiply(party, sums, count.factors[0])).bounded_by(1.001 * 2.0**top)
+    shrunk = await truncate(party, scaled.scaled_down(top), 38)
+    inverse = await evaluate(party, count.t, reciprocal_series(), to=38, where=count.inside)
     means = await truncate(party, await multiply(party, shrunk, inverse), 36)
     opened = await open_(party, means, to=release.to)
     return None if opened is None else np.asarray(np.ldexp(opened, exponents))
