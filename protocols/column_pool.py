@@ -21,7 +21,7 @@ from protocols.variables import Categorical, Label, Numeric, Variable, check_row
 
 _MOST_ROWS = 1 << 31
 _MOST_COLUMNS = 4096
-_LARGEST_EXPONENT = 1000
+_LARGEST_EXPONENT = 400
 
 
 class ColumnPool(Pool):

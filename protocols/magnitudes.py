@@ -48,6 +48,8 @@ async def agree_exponents(party: Party, X: NDArray[np.float64]) -> NDArray[np.in
     counts = sum_of(await party.share(above, bound=1))
     anyone = 1 - await less_than(party, counts, 1)
     index = np.asarray(await open_(party, anyone.sum(axis=0)))
+    if party.rehearsing:  # values of any size fit then; nothing that is prepared depends on it
+        index = np.full_like(index, len(_ORDERS) - 1)
     return 4 * (index + _ORDERS.start)
 
 

@@ -34,6 +34,8 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in value.tolist()] if value.ndim else plain(value.item())
     if isinstance(value, Mapping):
         return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     if isinstance(value, np.generic):

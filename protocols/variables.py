@@ -323,7 +323,10 @@ def _floats(values: Any, *, rank: int, what: str) -> NDArray[np.float64]:
         array = np.asarray(values.to_numpy(dtype=object, na_value=None), dtype=object)
         array = np.where(missing, np.nan, array)
     else:
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            raise DataError(f"party {rank}: the rows of {what} are not all of the same length") from None
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     if array.dtype.kind == "O":
