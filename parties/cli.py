@@ -111,9 +111,9 @@ def version() -> None:
 
 def _register(app: typer.Typer) -> None:
     """Add the commands of nodes; each imports what it needs when it is run."""
-    from parties.commands import audit, keys, node, relay, sandbox, studies
+    from parties.commands import audit, estimate, keys, node, relay, sandbox, studies
 
-    for group in (sandbox, keys, node, studies, audit, relay):
+    for group in (estimate, sandbox, keys, node, studies, audit, relay):
         group.register(app)
 
 
