@@ -173,7 +173,7 @@ async def pool_columns(
     rows = check_rows(ours, rank=party.rank) if ours else None
     await agree(party, protocol, {**terms, "variables": {what: kind.__name__ for what, kind in kinds.items()}})
     told = {what: _describe(variable, party.rank, release) for what, variable in ours.items()}
-    said = await announce(party, "columns", {"rows": rows, **told})
+    said = await announce(party, "columns", {"rows": rows, "held": told})
     found = [_heard(one, kinds, rank) for rank, one in enumerate(said)]
     together = _common_rows(protocol, [count for count, _ in found])
     holders = {what: [rank for rank, (_, held) in enumerate(found) if what in held] for what in variables}
@@ -260,10 +260,11 @@ def _heard(said: dict[str, Any], kinds: Mapping[str, type[Variable]], rank: int)
     rows = said.get("rows")
     if rows is not None and not (type(rows) is int and 0 <= rows < _MOST_ROWS):
         raise fail("number of rows")
+    told = said.get("held")
+    if not isinstance(told, dict):
+        raise fail("columns")
     held = {}
-    for what, one in said.items():
-        if what == "rows":
-            continue
+    for what, one in told.items():
         if what not in kinds or not isinstance(one, dict) or set(one) != {"names", "exponents", "categories", "gaps"}:
             raise fail("columns")
         names, exponents, categories = one["names"], one["exponents"], checked_labels(one["categories"])

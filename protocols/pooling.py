@@ -152,7 +152,8 @@ class Pool(ABC):
         Notes
         -----
         All parties learn the number of complete rows, and for each variable in how many rows it is missing; with a
-        minimum cell, of a smaller number only that it is one (but 0 is told).
+        minimum cell, of a smaller number only that it is one (but 0 is told). Where columns are split, all know the
+        number of all rows, and so in how many of them anything is missing, however few these are.
         Cost: 1 round, ``1 + variables`` elements; with a minimum cell a comparison of twice as many entries, 1 round
         and ``variables`` elements more; for the rules see :func:`protocols.disclosure.check`.
         """

@@ -412,38 +412,31 @@ def test_columns_of_different_length_at_one_party_are_refused() -> None:
 
 # ---- announcements that are not trusted ---------------------------------------------------------
 
-GOOD: dict[str, Any] = {
-    "rows": 30,
+HELD: dict[str, Any] = {
     "x": {"names": ["x1", "x2"], "exponents": [6, 12], "categories": [], "gaps": False},
     "group": {"names": ["group"], "exponents": [], "categories": ["b", "m", "n"], "gaps": True},
 }
-BAD: list[Any] = [
+BAD_HELD: list[Any] = [
     [],
     None,
     "x",
-    {"rows": -1},
-    {"rows": True},
-    {"rows": 1.5},
-    {"rows": "30"},
-    {"rows": 1 << 31},
-    {**GOOD, "rows": None},
-    {**GOOD, "other": GOOD["x"]},
-    {**GOOD, "x": None},
-    {**GOOD, "x": []},
-    {**GOOD, "x": {**GOOD["x"], "more": 1}},
-    {**GOOD, "x": {key: GOOD["x"][key] for key in ("names", "exponents", "categories")}},
+    {**HELD, "other": HELD["x"]},
+    {**HELD, "x": None},
+    {**HELD, "x": []},
+    {**HELD, "x": {**HELD["x"], "more": 1}},
+    {**HELD, "x": {key: HELD["x"][key] for key in ("names", "exponents", "categories")}},
     *(
-        {**GOOD, "x": {**GOOD["x"], "names": names}}
+        {**HELD, "x": {**HELD["x"], "names": names}}
         for names in (None, [], ["a"], ["a", 1], ["a", "\n"], ["a", "b" * 201])
     ),
     *(
-        {**GOOD, "x": {**GOOD["x"], "exponents": found}}
+        {**HELD, "x": {**HELD["x"], "exponents": found}}
         for found in (None, [6], [6, 12, 1], [6, 1.0], [6, True], [6, 10**9], ["6", 1], [None, 1])
     ),
-    *({**GOOD, "x": {**GOOD["x"], "categories": found}} for found in (None, [0, 1], "ab", [[1]])),
-    *({**GOOD, "x": {**GOOD["x"], "gaps": found}} for found in (None, 0, "no")),
+    *({**HELD, "x": {**HELD["x"], "categories": found}} for found in (None, [0, 1], "ab", [[1]])),
+    *({**HELD, "x": {**HELD["x"], "gaps": found}} for found in (None, 0, "no")),
     *(
-        {**GOOD, "group": {**GOOD["group"], "categories": found}}
+        {**HELD, "group": {**HELD["group"], "categories": found}}
         for found in (
             None,
             [],
@@ -456,8 +449,17 @@ BAD: list[Any] = [
             list(range(257)),
         )
     ),
-    {**GOOD, "group": {**GOOD["group"], "names": ["a", "b"]}},
-    {**GOOD, "group": {**GOOD["group"], "exponents": [1]}},
+    {**HELD, "group": {**HELD["group"], "names": ["a", "b"]}},
+    {**HELD, "group": {**HELD["group"], "exponents": [1]}},
+]
+BAD: list[Any] = [
+    [],
+    None,
+    "x",
+    {},
+    {"rows": 30},
+    *({"rows": rows, "held": HELD} for rows in (-1, True, 1.5, "30", 1 << 31, None)),
+    *({"rows": 30, "held": held} for held in BAD_HELD),
 ]
 
 
@@ -472,6 +474,7 @@ def altered(step: str, sender: int, content: bytes) -> Callable[[Message], list[
 
 @pytest.mark.parametrize("said", BAD, ids=lambda said: json.dumps(said)[-60:])
 def test_a_malformed_announcement_of_columns_names_the_peer(said: Any) -> None:
+    assert _heard({"rows": 30, "held": HELD}, KINDS, 1)[0] == 30
     table = Table(30, missing=False)
     parts = [(None, None, table.site), (table.x, table.group, None)]
     done = run_tapped(
@@ -518,7 +521,12 @@ _PARTS = st.fixed_dictionaries({"names": _JSON, "exponents": _JSON, "categories"
 
 
 @given(
-    st.fixed_dictionaries({"rows": _JSON | st.just(30)}, optional={"x": _JSON | _PARTS, "group": _PARTS, "z": _JSON})
+    st.fixed_dictionaries(
+        {
+            "rows": _JSON | st.just(30),
+            "held": _JSON | st.fixed_dictionaries({}, optional={"x": _JSON | _PARTS, "group": _PARTS, "z": _JSON}),
+        }
+    )
 )
 @settings(max_examples=100)
 def test_whatever_a_peer_announces_is_heard_or_refused(said: dict[str, Any]) -> None:
