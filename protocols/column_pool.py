@@ -17,6 +17,7 @@ from protocols.magnitudes import exponents_of
 from protocols.moments import Moments, column_moments
 from protocols.pooling import INPUT_SCALE, Pool, value_rules
 from protocols.row_pool import checked_labels, indicators
+from protocols.shares import sum_of
 from protocols.variables import Categorical, Label, Numeric, Variable, check_rows
 
 _MOST_ROWS = 1 << 31
@@ -38,7 +39,6 @@ class ColumnPool(Pool):
         self._weight: Share | None = None
         self._own: dict[str, Variable] = {}
         self._widths: dict[str, list[tuple[int, int]]] = {}
-        self._tables: dict[str, Share] = {}
 
     def shared_sizes(self) -> tuple[Share, dict[str, Share]]:
         """See :class:`protocols.pooling.Pool`."""
@@ -63,6 +63,11 @@ class ColumnPool(Pool):
             raise refusal(disclosure, self.protocol, [f"at least {needed} rows in which nothing is missing"])
 
     @property
+    def rows_are_secret(self) -> bool:
+        """See :class:`protocols.pooling.Pool`."""
+        return False
+
+    @property
     def rehearsed_rows(self) -> int:
         """See :class:`protocols.pooling.Pool`."""
         return max(self.rows, 1)
@@ -80,31 +85,32 @@ class ColumnPool(Pool):
         groups = self.party.constant(1, shape=(self.rows, 1)) if by is None else await self.counted(by)
         if by is None and self._weight is not None:
             groups = self._weight.reshape(self.rows, 1)
-        ones = await self._ones(what)
-        members = groups.sum(axis=0).reshape(-1, 1)
-        count = (await matmul(scope, groups.T, ones)).bounded_by(max(self.rows, 1))
+        ones, zeros = await self._values(what)
+        cells = [
+            (await matmul(scope, groups.T, one)).bounded_by(max(self.rows, 1)).reshape(-1) for one in (ones, zeros)
+        ]
+        # A column is a table if no row that counts holds anything else.
         width = ones.shape[1]
-        rest = members.broadcast_to((len(members), width)) - count
-        cells = concatenate([count.reshape(-1), rest.reshape(-1)])
-        few = await less_than(scope.at("few"), cells, disclosure.minimum_cell)
-        tables = self._tables[what].broadcast_to((2 * len(members), width)).reshape(-1)
+        known = sum_of([cell.reshape(-1, width).sum(axis=0) for cell in cells])
+        rest = (groups.sum().reshape(1).broadcast_to((width,)) - known).bounded_by(max(self.rows, 1))
+        table = await less_than(scope.at("table"), rest, 1)
+        few = await less_than(scope.at("few"), concatenate(cells), disclosure.minimum_cell)
+        tables = table.reshape(1, width).broadcast_to((few.size // width, width)).reshape(-1)
         if not await hold(scope.at("hold"), (await multiply(scope, few, tables)).bounded_by(1)):
             raise refusal(disclosure, self.protocol, value_rules(disclosure, by))
 
-    async def _ones(self, what: str) -> Share:
-        """Return of each entry whether it is 1, as the parties that hold the columns say."""
-        parts, tables = [], []
+    async def _values(self, what: str) -> tuple[Share, Share]:
+        """Return of each entry whether it is 1, and whether it is 0, as the parties that hold the columns say."""
+        parts: list[Share] = []
         for rank, width in self._widths[what]:
             mine = self._own.get(what) if rank == self.party.rank else None
-            ones = table = None
+            flags = None
             if isinstance(mine, Numeric):
-                ones = (mine.values == 1).astype(np.int64)
-                table = ((mine.values == 0) | (mine.values == 1)).all(axis=0).astype(np.int64)
-            scope = self.party.at("ones")
-            parts.append(await scope.share(ones, bound=1, owner=rank, shape=(self.rows, width)))
-            tables.append(await scope.share(table, bound=1, owner=rank, shape=(width,)))
-        self._tables[what] = concatenate(tables).reshape(1, -1)
-        return parts[0] if len(parts) == 1 else concatenate(parts, axis=1)
+                flags = np.stack([mine.values == 1, (mine.values == 0) & mine.present]).astype(np.int64)
+            scope = self.party.at("values of a column")
+            parts.append(await scope.share(flags, bound=1, owner=rank, shape=(2, self.rows, width)))
+        both = parts[0] if len(parts) == 1 else concatenate(parts, axis=2)
+        return both[0], both[1]
 
     async def counts(self, *factors: str) -> Share:
         """See :class:`protocols.pooling.Pool`."""
@@ -278,7 +284,9 @@ def _heard(said: dict[str, Any], kinds: Mapping[str, type[Variable]], rank: int)
             raise fail("columns")
         if kinds[what] is Numeric and (len(exponents) != len(names) or categories):
             raise fail("columns")
-        if kinds[what] is Categorical and (exponents or len(names) != 1 or not 2 <= len(set(categories)) <= 256):
+        if kinds[what] is Categorical and (
+            exponents or len(names) != 1 or not 2 <= len(set(categories)) == len(categories) <= 256
+        ):
             raise fail("categories")
         held[what] = _Held(tuple(names), tuple(exponents), categories, one["gaps"])
     if held and rows is None:

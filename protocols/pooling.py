@@ -108,6 +108,11 @@ class Pool(ABC):
 
     @property
     @abstractmethod
+    def rows_are_secret(self) -> bool:
+        """Whether nobody knows how many rows there are, with those in which something is missing."""
+
+    @property
+    @abstractmethod
     def rehearsed_rows(self) -> int:
         """How many rows a rehearsal takes there to be, which opens nothing; see :func:`mpc.prepare`."""
 
@@ -152,15 +157,17 @@ class Pool(ABC):
         Notes
         -----
         All parties learn the number of complete rows, and for each variable in how many rows it is missing; with a
-        minimum cell, of a smaller number only that it is one (but 0 is told). Where columns are split, all know the
-        number of all rows, and so in how many of them anything is missing, however few these are.
+        minimum cell, of a smaller number only that it is one (but 0 is told). Where columns are split nothing is
+        withheld: all know the number of all rows, and so in how many of them anything is missing.
         Cost: 1 round, ``1 + variables`` elements; with a minimum cell a comparison of twice as many entries, 1 round
         and ``variables`` elements more; for the rules see :func:`protocols.disclosure.check`.
         """
         await self.check(parameters=parameters)
         used, missing = self.shared_sizes()
         told = dict.fromkeys(missing, True)
-        least = self.release.disclosure.minimum_cell if self.release.disclosure is not None else 0
+        least = (
+            0 if self.release.disclosure is None or not self.rows_are_secret else self.release.disclosure.minimum_cell
+        )
         if least > 1:
             gaps = concatenate([*missing.values()])
             limits = np.array([[least], [1]])

@@ -63,6 +63,11 @@ class RowPool(Pool):
         await check(scope, self.release.disclosure, self.protocol, rows=self.rows, parameters=parameters)
 
     @property
+    def rows_are_secret(self) -> bool:
+        """See :class:`protocols.pooling.Pool`."""
+        return True
+
+    @property
     def rehearsed_rows(self) -> int:
         """See :class:`protocols.pooling.Pool`."""
         return 1

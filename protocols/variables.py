@@ -7,6 +7,7 @@ kept apart from the values; every analysis says how many rows it left out for it
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -254,6 +255,8 @@ def categorical(values: Any, *, rank: int, what: str, categories: Sequence[Label
     if categories is None:
         categories = _declared_by(values)
     array = np.asarray(values, dtype=object)
+    if isinstance(values, np.ma.MaskedArray):
+        array = _without_masked(values)
     if array.ndim != 1:
         raise DataError(f"party {rank}: {what} has shape {array.shape}; it takes (rows,)")
     labels = tuple(_label(value, rank=rank, what=what) for value in array)
@@ -316,6 +319,13 @@ def _declared_by(values: Any) -> Sequence[Label] | None:
     return None if found is None else list(found)
 
 
+def _without_masked(values: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
+    """Return an array of objects, None where numpy's mask says that a value does not count."""
+    array = np.asarray(values.data, dtype=object).copy()
+    array[np.ma.getmaskarray(values)] = None
+    return array
+
+
 def _floats(values: Any, *, rank: int, what: str) -> NDArray[np.float64]:
     """Return numbers as floats, NaN where they are missing."""
     if hasattr(values, "to_numpy") and hasattr(values, "isna"):
@@ -327,6 +337,8 @@ def _floats(values: Any, *, rank: int, what: str) -> NDArray[np.float64]:
             array = np.asarray(values)
         except ValueError:
             raise DataError(f"party {rank}: the rows of {what} are not all of the same length") from None
+    if isinstance(values, np.ma.MaskedArray):
+        array = _without_masked(values)
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     if array.dtype.kind == "O":
@@ -335,7 +347,10 @@ def _floats(values: Any, *, rank: int, what: str) -> NDArray[np.float64]:
         wrong = sum(not isinstance(value, allowed) for value in array.flat)
         if wrong:
             raise DataError(f"party {rank}: {wrong} of {array.size} values of {what} are no numbers")
-        array = array.astype(np.float64)
+        try:
+            array = array.astype(np.float64)
+        except OverflowError:
+            raise DataError(f"party {rank}: a value of {what} is beyond 1e308") from None
     if array.dtype.kind != "f":
         raise DataError(f"party {rank}: {what} is not made of numbers (numpy dtype {array.dtype})")
     return array.astype(np.float64)
@@ -350,10 +365,10 @@ def _label(value: Any, *, rank: int, what: str) -> Label | None:
             return None
         if float(value).is_integer() and abs(float(value)) < 2**53:
             return int(value)
-    if isinstance(value, bool | np.bool_ | int | np.integer):
+    if isinstance(value, bool | np.bool_ | int | np.integer) and abs(int(value)) < 2**63:
         return int(value)
     if isinstance(value, str) and 0 < len(value) <= _LONGEST_LABEL and value.isprintable():
-        return str(value)
+        return unicodedata.normalize("NFC", value)  # two ways to write one letter are one category
     raise DataError(
         f"party {rank}: a value of {what} is no category: they are whole numbers, booleans, or texts of at most "
         f"{_LONGEST_LABEL} printable characters"

@@ -647,3 +647,73 @@ def test_results_turn_into_plain_values() -> None:
     found = Outer(Inner(NAN), np.array([[1.0, NAN]]), {"n": np.int64(3), "x": (np.float64(2.0), np.inf)}).to_dict()
     assert found == {"inner": {"a": None}, "matrix": [[1.0, None]], "named": {"n": 3, "x": [2.0, None]}}
     json.dumps(found, allow_nan=False)
+
+
+def test_what_numpy_masks_is_missing() -> None:
+    masked = np.ma.masked_array([1.0, 999.0, 3.0], mask=[False, True, False])
+    found = numeric(masked, rank=0, what="x")
+    assert found.present[:, 0].tolist() == [True, False, True]
+    assert found.values[:, 0].tolist() == [1, 0, 3]
+    labels = np.ma.masked_array([0, 1, 0], mask=[False, True, False])
+    assert categorical(labels, rank=0, what="g").labels == (0, None, 0)
+
+
+def test_one_letter_written_in_two_ways_is_one_label() -> None:
+    found = categorical(["\u00e1", "a\u0301", "b"], rank=0, what="g")
+    assert found.own == ("b", "\u00e1")
+
+
+@pytest.mark.parametrize("values", [[10**400], [1, 10**400]])
+def test_numbers_beyond_floats_are_refused(values: list[int]) -> None:
+    with pytest.raises(DataError, match="party 0"):
+        numeric(values, rank=0, what="x")
+    with pytest.raises(DataError, match="party 0"):
+        categorical(values, rank=0, what="x")
+
+
+def rare_ones(extra: bool) -> Any:
+    """Check a column of 40 rows with three 1s; with the extra row, a 3 where another variable is missing."""
+    x = np.zeros(40 + extra)
+    x[:3] = 1
+    group = np.arange(40 + extra) % 2 * 1.0
+    if extra:
+        x[-1], group[-1] = 3, NAN
+
+    async def program(party: Party, data: Any) -> None:
+        release = Release.of(party, None, Disclosure("few", minimum_cell=5))
+        made = await pool(
+            party.at("pool"),
+            "test",
+            {
+                "x": numeric(x, rank=0, what="x") if party.rank == 0 else None,
+                "group": categorical(group, rank=1, what="group") if party.rank == 1 else None,
+            },
+            kinds={"x": Numeric, "group": Categorical},
+            partition="columns",
+            release=release,
+        )
+        await made.open_sizes()
+        await made.check_values("x")
+
+    return run(program, [0, 1], "dealer")
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_rows_that_do_not_count_do_not_hide_a_rare_value(extra: bool) -> None:
+    with pytest.raises(DisclosureError, match="at least 5 rows for each value"):
+        rare_ones(extra)
+
+
+def test_with_columns_nobody_pretends_to_withhold_what_follows_from_public_numbers() -> None:
+    x = np.arange(30.0)
+    x[:2] = NAN
+
+    async def program(party: Party, data: Any) -> Any:
+        release = Release.of(party, None, Disclosure("few", minimum_cell=5))
+        ours = numeric(x, rank=0, what="x") if party.rank == 0 else None
+        kinds = {"x": Numeric}
+        made = await pool(party.at("pool"), "test", {"x": ours}, kinds=kinds, partition="columns", release=release)
+        return await made.open_sizes()
+
+    (sizes, _) = run(program, [0, 1], "dealer")
+    assert (sizes.n, sizes.missing) == (28, {"x": 2})
