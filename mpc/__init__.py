@@ -21,7 +21,7 @@ from mpc.prepare import PreparationError, prepare
 from mpc.session import join, serve_dealer
 from mpc.share import Share, concatenate, stack
 from mpc.shuffling import shuffle
-from mpc.sigmoid import sigmoid
+from mpc.sigmoid import sigmoid, softplus
 from mpc.sorting import Order, argsort, run_bounds, sort
 from mpc.transport import Transport
 
@@ -80,6 +80,7 @@ __all__ = [
     "shuffle",
     "sigmoid",
     "sign",
+    "softplus",
     "solve",
     "sort",
     "sqrt",

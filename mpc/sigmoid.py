@@ -1,8 +1,9 @@
-"""The logistic function on shares, in one opening: a Fourier series under a mask."""
+"""The logistic function and its integral on shares, in one opening each: Fourier series under a mask."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -33,7 +34,13 @@ LARGEST_LIMIT = 900.0
 
 
 async def sigmoid(
-    party: Party, x: Share, *, limit: float = 22.0, error: float = 1e-4, allow_beyond: bool = False
+    party: Party,
+    x: Share,
+    *,
+    limit: float = 22.0,
+    error: float = 1e-4,
+    bias: float | None = None,
+    allow_beyond: bool = False,
 ) -> Share:
     """Evaluate ``1 / (1 + exp(-x))`` on a shared array.
 
@@ -48,6 +55,9 @@ async def sigmoid(
     error : float
         Largest error for ``|x| <= limit``, from 1e-6 up (5e-6 where the limit is above 100; 2e-6 with
         ``prss`` among seven parties, whose masks are sums of 35 rounded pieces).
+    bias : float, optional
+        Largest error of the series itself, from 1e-9 up: the part that is the same function of x in every entry, so
+        that sums over many entries keep it, while rounding averages out. By default as much as the error admits.
     allow_beyond : bool
         Take arguments whose public bound is above the limit. Where the value itself is above it, too,
         the result is some number between 0 and 1: the caller must check the range by other means.
@@ -72,6 +82,66 @@ async def sigmoid(
     Cost: 1 round (2 above 96 KiB, n >= 3); ``|x|`` elements opened; ``|x|`` waves of the
     preprocessing, which take ``2 t - 1`` rounds more with ``prss`` and t possible colluders.
     """
+    _check(x, limit, error, allow_beyond, "sigmoid")
+    bias = error if bias is None else bias
+    if not 1e-9 <= bias <= error:
+        raise ValueError("bias goes from 1e-9 to the error")
+    half_period, coefficients = series(limit, bias)
+
+    def factors(cos: NDArray[np.float64], sin: NDArray[np.float64]) -> NDArray[np.float64]:
+        # sin(k w (c + r)) = sin(k w c) cos(k w r) + cos(k w c) sin(k w r)
+        return np.concatenate([sin, cos], axis=0)
+
+    odd_part = await _combined(party, "sigmoid", x, half_period, coefficients, error, factors, 0.5 + error)
+    return odd_part + 0.5
+
+
+async def softplus(party: Party, x: Share, *, limit: float = 22.0, error: float = 1e-6) -> Share:
+    """Evaluate ``log(1 + exp(x))`` on a shared array: what a logistic log-likelihood is made of.
+
+    Parameters
+    ----------
+    party : Party
+    x : Share
+        Any scale of at most 60; its public bound must be at most ``limit``.
+    limit, error
+        See :func:`sigmoid`; the limit is at most 100.
+
+    Returns
+    -------
+    Share
+        Scale 60 (72 for errors below 2e-5), between ``-error`` and ``limit + 1``.
+
+    Raises
+    ------
+    RangeError
+        Before anything is sent: the bound on x is above the limit, or x leaves no room for its mask.
+
+    Notes
+    -----
+    ``log(1 + exp(x)) = x / 2 + log(2 cosh(x / 2))``, and the second term is the integral of :func:`sigmoid`'s odd
+    series: a series of cosines of the same waves. It is off by at most the error (terms left out are integrated,
+    hence smaller, and their sum is in the constant), and rounding: with 72 fraction bits about 2e-7 (root mean
+    square; 5e-7 with ``prss`` among five parties), which has another sign in every entry, so that sums are better.
+    Opened values, threat model, cost: those of :func:`sigmoid`.
+    """
+    if limit > _FAR_LIMIT:
+        raise ValueError(f"softplus takes a limit of at most {_FAR_LIMIT:g}")
+    _check(x, limit, error, False, "softplus")
+    half_period, _ = series(limit, error)
+    constant, coefficients = integrated_series(limit, error)
+
+    def factors(cos: NDArray[np.float64], sin: NDArray[np.float64]) -> NDArray[np.float64]:
+        # cos(k w (c + r)) = cos(k w c) cos(k w r) - sin(k w c) sin(k w r)
+        return np.concatenate([cos, -sin], axis=0)
+
+    waves = await _combined(party, "softplus", x, half_period, coefficients, error, factors, half_period / 3)
+    half = x.lifted(waves.scale - 1).scaled_down(1)
+    return (half + constant - waves).bounded_by(limit + 1)
+
+
+def _check(x: Share, limit: float, error: float, allow_beyond: bool, what: str) -> None:
+    """Refuse a range, an error or an argument that the series is not meant for."""
     if not 0 < limit <= LARGEST_LIMIT:
         raise ValueError(f"limit is positive and at most {LARGEST_LIMIT:g}")
     least = LEAST_ERROR if limit <= _FAR_LIMIT else _LEAST_FAR_ERROR
@@ -79,11 +149,30 @@ async def sigmoid(
         raise ValueError(f"error goes from {least:g} to 0.1 with a limit of {limit:g}")
     if x.bound > limit and not allow_beyond:
         raise RangeError(
-            f"sigmoid: the argument is bounded by {x.bound:.3g}, above the limit of {limit:g}: "
+            f"{what}: the argument is bounded by {x.bound:.3g}, above the limit of {limit:g}: "
             "state a tighter bound with bounded_by(), or widen limit"
         )
+
+
+Factors = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], "NDArray[np.float64]"]
+
+
+async def _combined(
+    party: Party,
+    name: str,
+    x: Share,
+    half_period: int,
+    coefficients: NDArray[np.float64],
+    error: float,
+    factors: Factors,
+    bound: float,
+) -> Share:
+    """Evaluate a series of odd harmonics: open x under a mask, combine shared waves of the mask.
+
+    ``factors(cos, sin)`` gives, from those of what was opened, what cosines and then sines of the mask are
+    multiplied by.
+    """
     field = x.field
-    half_period, coefficients = series(limit, error)
     harmonics = tuple(range(1, 2 * len(coefficients), 2))
     angle_scale = min(_ANGLE_SCALE, _ANGLE_BITS - (2 * half_period).bit_length())
     period = 2 * half_period << angle_scale
@@ -93,32 +182,26 @@ async def sigmoid(
     shift = Structure("shift", (x.scale - angle_scale,))
 
     # 1. The mask, brought to the scale of angles, and its waves.
-    mask = await bounded_mask(party, x, "sigmoid")
+    mask = await bounded_mask(party, x, name)
     angle_mask = mask.after(shift) if x.scale > angle_scale else mask
     answer = await party.preprocessing.waves(party, angle_mask, period=period, harmonics=harmonics, scale=wave_scale)
 
     # 2. Open c = x - r: it hides x, because r is 40 bits longer.
-    (offset,) = await open_masked(party, "sigmoid", [x], [mask.summand])
+    (offset,) = await open_masked(party, name, [x], [mask.summand])
     residues = field.residue(shift.apply(field, offset), period).reshape(-1)
 
-    # 3. sin(k w (c + r)) = sin(k w c) cos(k w r) + cos(k w c) sin(k w r): linear in what is shared.
+    # 3. A wave of c + r is linear in what is shared.
     waves = (await answer).reshape(-1, 2 * len(harmonics))
     values = field.zeros(residues.shape)
     scaled = np.ldexp(coefficients, factor_scale)[:, np.newaxis]
     for start in range(0, residues.size, _BLOCK):
         part = slice(start, start + _BLOCK)
         cos, sin = unit_powers(residues[part], period, harmonics)
-        factors = np.concatenate([sin * scaled, cos * scaled], axis=0)
-        integers = np.rint(factors, out=factors).T.astype(np.int64, order="C")
+        public = factors(cos * scaled, sin * scaled)
+        integers = np.rint(public, out=public).T.astype(np.int64, order="C")
         copy_into(values[part], field.dot_int(waves[part], integers))
-    odd_part = Share(
-        field,
-        values.reshape(x.shape),
-        wave_scale + factor_scale,
-        math.ceil((0.5 + error) * 2 ** (wave_scale + factor_scale)),
-        leads=party.rank == 0,
-    )
-    return odd_part + 0.5
+    magnitude = math.ceil(bound * 2 ** (wave_scale + factor_scale))
+    return Share(field, values.reshape(x.shape), wave_scale + factor_scale, magnitude, leads=party.rank == 0)
 
 
 @lru_cache(maxsize=16)
@@ -143,3 +226,25 @@ def series(limit: float, error: float) -> tuple[int, NDArray[np.float64]]:
         while coefficient(2 * count + 1) / (1 - (-2 * exponent).exp()) > Decimal("0.35") * allowed:
             count += 1
         return half_period, np.array([float(coefficient(k)) for k in range(1, 2 * count, 2)])
+
+
+@lru_cache(maxsize=16)
+def integrated_series(limit: float, error: float) -> tuple[float, NDArray[np.float64]]:
+    """Return the constant and the coefficients of the cosines that are taken off it, for ``log(2 cosh(x / 2))``.
+
+    The integral of :func:`series` from 0 is ``sum_k d_k (1 - cos(k pi x / h))`` with ``d_k = c_k h / (k pi)``; the
+    constant is log(2) and the sum of all d_k, also of those whose cosines are left out.
+    """
+    half_period, coefficients = series(limit, error)
+    with localcontext(Context(prec=40)):
+        exponent = _PI * _PI / half_period
+
+        def integrated(k: int) -> Decimal:
+            return 4 / ((k * exponent).exp() - (-k * exponent).exp()) / k
+
+        terms = [integrated(k) for k in range(1, 2 * len(coefficients), 2)]
+        total, k = sum(terms, Decimal(2).ln()), 2 * len(coefficients) + 1
+        while (term := integrated(k)) > Decimal("1e-20"):
+            total += term
+            k += 2
+        return float(total), np.array([float(term) for term in terms])

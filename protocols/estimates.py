@@ -40,6 +40,8 @@ class Estimates:
         Whether a column counts as constant.
     checks : numpy.ndarray
         The fit's checks, opened.
+    beside : tuple of numpy.ndarray
+        What was opened beside.
     """
 
     intercept: float
@@ -47,6 +49,7 @@ class Estimates:
     std_err: NDArray[np.float64]
     constant: NDArray[np.bool_]
     checks: NDArray[np.bool_]
+    beside: tuple[Any, ...] = ()
 
 
 async def estimate(
@@ -57,8 +60,9 @@ async def estimate(
     own: OwnColumns | None,
     *,
     to: Collection[int] | None = None,
+    beside: Sequence[Share] = (),
 ) -> Estimates | None:
-    """Open coefficients, standard errors, checks and which columns are constant; nothing else.
+    """Open coefficients, standard errors, checks, which columns are constant, and what is given; nothing else.
 
     Parameters
     ----------
@@ -71,6 +75,8 @@ async def estimate(
         owner alone, who tells everybody what they are in the units of the data.
     to : collection of int, optional
         Ranks that learn it; the others get None. Standardised coefficients then go to nobody.
+    beside : sequence of Share
+        What belongs to the result, too, and goes out in the same opening.
 
     Notes
     -----
@@ -100,24 +106,32 @@ async def estimate(
         if own is None:
             raise ValueError("without slopes each party needs its own columns")
         if to is None:
-            return await _by_way_of_owners(party, own, opening, coefficients, errors, unit)
+            return await _by_way_of_owners(party, own, opening, coefficients, errors, unit, beside)
         largest = 0.0 if fit.inverse is None else math.sqrt(_SLACK * fit.inverse.bound)
         limit = 1.02 * largest / (unit * 2 ** (plan.row_bits / 2))
         coefficients, errors, powers = await _in_units(party.at("units"), own, coefficients, errors, limit)
         opening += [powers]
-    opened = await open_(party, *opening, coefficients, *([] if errors is None else [errors]), to=to)
+    opened = await open_(party, *opening, coefficients, *([] if errors is None else [errors]), *beside, to=to)
     if opened[0] is None:
         return None
+    more = tuple(opened[len(opened) - len(beside) :])
     b, checks, constant, *rest = opened
     if slopes is None:
         units, *rest = rest
     values = np.ldexp(rest[0], units)
     std_err = np.full(width, np.nan) if errors is None else rest[1] * unit
     std_err[1:] = np.ldexp(std_err[1:], units)
-    return _estimates(b, values, std_err, constant, checks)
+    return _estimates(b, values, std_err, constant, checks, more)
 
 
-def _estimates(b: Any, values: NDArray[Any], std_err: NDArray[Any], constant: NDArray[Any], checks: Any) -> Estimates:
+def _estimates(
+    b: Any,
+    values: NDArray[Any],
+    std_err: NDArray[Any],
+    constant: NDArray[Any],
+    checks: Any,
+    beside: tuple[Any, ...],
+) -> Estimates:
     constant = np.asarray(constant, dtype=np.bool_)
     return Estimates(
         float(b),
@@ -125,6 +139,7 @@ def _estimates(b: Any, values: NDArray[Any], std_err: NDArray[Any], constant: ND
         np.where(np.concatenate([[False], constant]), np.nan, std_err),
         constant,
         np.asarray(checks, dtype=np.bool_),
+        beside,
     )
 
 
@@ -181,10 +196,16 @@ async def _origin(party: Party, design: Design) -> tuple[Share, Share]:
 
 
 async def _by_way_of_owners(
-    party: Party, own: OwnColumns, common: list[Share], coefficients: Share, errors: Share | None, unit: float
+    party: Party,
+    own: OwnColumns,
+    common: list[Share],
+    coefficients: Share,
+    errors: Share | None,
+    unit: float,
+    beside: Sequence[Share],
 ) -> Estimates:
     """Open each column's figures to its owner, who publishes them in the units of the data."""
-    opened = await open_(party, *common, *([] if errors is None else [errors[:1]]))
+    opened = await open_(party, *common, *([] if errors is None else [errors[:1]]), *beside)
     counts = own.counts
     ours: list[NDArray[np.float64]] = []
     start = 0
@@ -201,7 +222,8 @@ async def _by_way_of_owners(
     inner = published[1] if errors is not None else np.full(values.size, np.nan)
     first = opened[3] * unit if errors is not None else [np.nan]
     b, checks, constant = opened[:3]
-    return _estimates(b, values, np.concatenate([first, inner]), constant, checks)
+    more = tuple(opened[len(opened) - len(beside) :])
+    return _estimates(b, values, np.concatenate([first, inner]), constant, checks, more)
 
 
 async def _in_units(

@@ -31,11 +31,15 @@ class Plan:
     width : int
         Number of columns with the ones.
     l2 : float
+        In units of the weights.
+    weight_power : int
+        Rows are weighted in units of ``4^weight_power``.
     """
 
     rows: int
     width: int
     l2: float
+    weight_power: int = 0
 
     @property
     def row_bits(self) -> int:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import AgreementError, DataError, Party, Share, concatenate, open_
-from protocols.agreement import agree
-from protocols.disclosure import Disclosure, Release, check_cells, check_public
+from mpc import Party, open_
+from protocols.coding import Bounds, is_table
+from protocols.designs import Prepared, prepare_columns, prepare_rows, prepare_sample
+from protocols.disclosure import Disclosure, Release
 from protocols.estimates import Estimates, estimate
 from protocols.fit import Fit, Plan
 from protocols.gradient import descend
-from protocols.magnitudes import agree_exponents, exponents_of
+from protocols.likelihood import Likelihoods, likelihoods
 from protocols.model import SharedModel
 from protocols.newton import newton
 from protocols.options import Options, checked_options
 from protocols.results import ConvergenceWarning, LogisticResult
-from protocols.rows import Bound, column_bounds, labels, matrix, stated, within
-from protocols.standardise import Design, OwnColumns, own_columns, standardise_columns, standardise_rows
+from protocols.rows import matrix
+from protocols.variables import Column
+
+# A mean log-likelihood above minus this is no more than rounding.
+_PERFECT = 1e-5
 
 
 @overload
@@ -33,13 +38,17 @@ async def logistic_regression(
     l2: float = ...,
     solver: str = ...,
     partition: str = ...,
-    bound: Bound = ...,
+    bound: Bounds = ...,
     steps: int | None = ...,
     stop_early: bool = ...,
     learning_rate: float | None = ...,
     momentum: float = ...,
     limit: float = ...,
     names: Sequence[str] | None = ...,
+    weights: Any = ...,
+    offset: Any = ...,
+    columns: Sequence[Column] | None = ...,
+    missing: str = ...,
     reveal: Literal[True] = ...,
     to: None = ...,
     disclosure: Disclosure | None = ...,
@@ -55,13 +64,17 @@ async def logistic_regression(
     l2: float = ...,
     solver: str = ...,
     partition: str = ...,
-    bound: Bound = ...,
+    bound: Bounds = ...,
     steps: int | None = ...,
     stop_early: bool = ...,
     learning_rate: float | None = ...,
     momentum: float = ...,
     limit: float = ...,
     names: Sequence[str] | None = ...,
+    weights: Any = ...,
+    offset: Any = ...,
+    columns: Sequence[Column] | None = ...,
+    missing: str = ...,
     reveal: Literal[True] = ...,
     to: Collection[int] | None,
     disclosure: Disclosure | None = ...,
@@ -77,13 +90,17 @@ async def logistic_regression(
     l2: float = ...,
     solver: str = ...,
     partition: str = ...,
-    bound: Bound = ...,
+    bound: Bounds = ...,
     steps: int | None = ...,
     stop_early: bool = ...,
     learning_rate: float | None = ...,
     momentum: float = ...,
     limit: float = ...,
     names: Sequence[str] | None = ...,
+    weights: Any = ...,
+    offset: Any = ...,
+    columns: Sequence[Column] | None = ...,
+    missing: str = ...,
     reveal: Literal[False],
     to: None = ...,
     disclosure: Disclosure | None = ...,
@@ -98,13 +115,17 @@ async def logistic_regression(
     l2: float = 0.0,
     solver: str = "newton",
     partition: str = "rows",
-    bound: Bound = None,
+    bound: Bounds = None,
     steps: int | None = None,
     stop_early: bool = False,
     learning_rate: float | None = None,
     momentum: float = 0.0,
     limit: float = 32.0,
     names: Sequence[str] | None = None,
+    weights: Any = None,
+    offset: Any = None,
+    columns: Sequence[Column] | None = None,
+    missing: str = "raise",
     reveal: bool = True,
     to: Collection[int] | None = None,
     disclosure: Disclosure | None = None,
@@ -114,8 +135,10 @@ async def logistic_regression(
     Parameters
     ----------
     party : Party
-    X : array_like
-        Shape (rows, columns). With ``partition="rows"`` our rows of the common columns (their number may
+    X : array_like, pandas.DataFrame or mapping
+        Shape (rows, columns). Columns of categories in a data frame or a mapping stand for an indicator of each
+        category but the first; see :func:`protocols.coding.predictors`.
+        With ``partition="rows"`` our rows of the common columns (their number may
         differ between parties and be 0); with ``partition="columns"`` our columns of the common rows, in
         the same order at all parties; the model's columns are those of party 0, then of party 1 and so on.
     y : array_like or None
@@ -144,7 +167,17 @@ async def logistic_regression(
         Gradient descent: the range of linear predictors in which the sigmoid is right; checked. (Newton
         needs none.)
     names : sequence of str, optional
-        Names of all columns of the model.
+        Names of all columns of the model; of a data frame, which columns to take.
+    weights : array_like, optional
+        For each of our rows, how often it counts (at least 0): frequencies, or weights of importance, as
+        statsmodels' ``freq_weights``. All parties give them or none; with ``partition="columns"`` one party. Newton's
+        method only.
+    offset : array_like, optional
+        Added to the linear predictors; at most 64 in size. As weights.
+    columns : sequence of Column, optional
+        What a data frame's columns hold, as agreed in the study.
+    missing : {"raise", "drop"}
+        Refuse missing values, or leave out rows in which anything is missing, and count them.
     reveal : bool
         False: return the model shared, for :func:`predict_proba`; only the bits below are opened.
     to : collection of int, optional
@@ -179,7 +212,10 @@ async def logistic_regression(
     -----
     **Who learns what.** All parties: each party's number of rows (or columns), the orders of magnitude
     without a bound, two bits (the information matrix could be inverted; the last step was short), which
-    columns are constant, and the result: coefficients, intercept and their standard errors, rounded. With
+    columns are constant, and the result: coefficients, intercept and their standard errors, rounded; with Newton's
+    method the log-likelihood and how many rows have y = 1, from which that of the intercept alone follows. With
+    weights the latter count as often as the weights say, and their sum and the power of 16 above them are
+    told; with ``missing="drop"`` in how many rows each variable is missing (with columns: at each party). With
     ``partition="columns"`` that is all, too: a party learns its standardised coefficients, which it could
     compute from the result. Means, standard deviations, gradients, Hessians and the way there stay
     shared. Semi-honest; which parties may collude is up to the preprocessing.
@@ -200,7 +236,8 @@ async def logistic_regression(
     elements, all of them masked, and the masked bits of two comparisons of ``2 n`` and ``2 (d + 1)`` entries,
     in about ``25 + 2 k`` rounds (with a dealer), where k is 15 for l2 = 0, 11 for 30 columns, 569 rows and
     l2 = 1, and 7 or less in all but the last three steps. A gradient step opens ``2 n + d + 1`` elements in
-    3 rounds. Before and after: about 120 rounds, ``2 n d`` elements. ``disclosure`` adds a comparison of
+    3 rounds. Before and after: about 120 rounds, ``2 n d`` elements; the log-likelihood takes 20 rounds and ``6 n``
+    elements. ``disclosure`` adds a comparison of
     ``2 (d + 1)`` entries and one of a single entry, where it speaks of cells.
 
     Sources: McCullagh, Nelder, "Generalized Linear Models", 1989, section 2.5 (Newton, which here is
@@ -210,12 +247,34 @@ async def logistic_regression(
     release = Release.of(party, to, disclosure)
     if not reveal and to is not None:
         raise ValueError("to names who learns the result; with reveal=False nobody does")
-    data = matrix(X, rank=party.rank, what="X")
-    prepare = _prepare_rows if partition == "rows" else _prepare_columns
-    design, target, own, named = await prepare(party.at("logistic"), data, y, bound, options, names, release)
+    scope = party.at("logistic")
+    simple = missing == "raise" and columns is None and not is_table(X) and weights is None and offset is None
+    if simple and not isinstance(bound, Mapping):
+        data = matrix(X, rank=party.rank, what="X")
+        prepare = prepare_rows if partition == "rows" else prepare_columns
+        prepared = await prepare(scope, data, y, bound, options, names, release)
+    else:
+        if solver != "newton" and (weights is not None or offset is not None):
+            raise ValueError("weights and offset take solver='newton'")
+        prepared = await prepare_sample(
+            scope,
+            X,
+            y,
+            weights=weights,
+            offset=offset,
+            columns=columns,
+            bound=bound,
+            names=names,
+            missing=missing,
+            options=options,
+            release=release,
+        )
+        if solver != "newton" and prepared.weights is not None:
+            raise ValueError("rows with missing values in columns of several parties take solver='newton'")
+    design, own, named = prepared.design, prepared.own, prepared.names
     rows, width = design.matrix.shape
-    plan = Plan(rows, width, options.l2)
-    fit = await _solve(party, design, target, plan, options)
+    plan = Plan(rows, width, options.l2 / 4.0**prepared.weight_power, prepared.weight_power)
+    fit = await _solve(party, prepared, plan, options)
     if not reveal:
         checks = np.asarray(await open_(party, fit.checks), dtype=np.bool_)
         found = _findings(checks, np.zeros(width - 1, np.bool_), named, options)
@@ -225,7 +284,7 @@ async def logistic_regression(
             offset=design.offset,
             exponents=design.exponents,
             own=own,
-            n=rows,
+            n=prepared.n,
             columns=width - 1,
             iterations=fit.iterations,
             converged=bool(checks.all()),
@@ -234,100 +293,28 @@ async def logistic_regression(
         )
         _warn(model.converged, found)
         return model
-    estimates = await estimate(party.at("estimate"), design, fit, plan, own, to=release.to)
-    return None if estimates is None else _result(estimates, plan, fit, named, options)
+    beside = await likelihoods(party.at("likelihood"), prepared, fit) if solver == "newton" else []
+    estimates = await estimate(party.at("estimate"), design, fit, plan, own, to=release.to, beside=beside)
+    if estimates is None:
+        return None
+    unit = 4.0**prepared.weight_power
+    opened = Likelihoods(*(float(one[0]) * unit for one in estimates.beside)) if beside else None
+    return _result(estimates, prepared, fit, options, opened)
 
 
-def _named(names: Sequence[str] | None, columns: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(f"x{j + 1}" for j in range(columns))
-    if len(names) != columns:
-        raise AgreementError(f"logistic_regression: {len(names)} names for {columns} columns")
-    return tuple(str(name) for name in names)
-
-
-async def _prepare_rows(
-    party: Party,
-    X: NDArray[np.float64],
-    y: Any,
-    bound: Bound,
-    options: Options,
-    names: Sequence[str] | None,
-    release: Release,
-) -> tuple[Design, Share, OwnColumns | None, tuple[str, ...]]:
-    """Agree, share and standardise, where the parties hold different rows."""
-    rows, columns = X.shape
-    if y is None:
-        raise DataError(f"party {party.rank}: with partition='rows' every party gives y for its rows")
-    ours = labels(y, rank=party.rank, rows=rows)
-    bounds = column_bounds(bound, columns, rank=party.rank)
-    if bounds is not None:
-        within(X, bounds, rank=party.rank, what="X")
-    terms = {"columns": columns, "bound": stated(bound, bounds), **options.terms(names), **release.terms()}
-    counts = [one["rows"] for one in await agree(party, "logistic_regression", terms, {"rows": rows})]
-    named = _named(names, columns)
-    if not sum(counts):
-        raise DataError("logistic_regression: no party has a row")
-    check_public(
-        release.disclosure,
-        "logistic_regression",
-        rows=sum(counts),
-        parties=sum(count > 0 for count in counts),
-        parameters=columns + 1,
-    )
-    cells = np.column_stack([ours, X])
-    await check_cells(party.at("disclosure"), release.disclosure, "logistic_regression", cells)
-    if bounds is None:
-        exponents = await agree_exponents(party.at("bounds"), X)
-    else:
-        exponents = exponents_of(bounds)
-    target = concatenate(await party.share(ours, bound=1))
-    design = await standardise_rows(party.at("standardise"), X, counts, exponents)
-    return design, target, None, named
-
-
-async def _prepare_columns(
-    party: Party,
-    X: NDArray[np.float64],
-    y: Any,
-    bound: Bound,
-    options: Options,
-    names: Sequence[str] | None,
-    release: Release,
-) -> tuple[Design, Share, OwnColumns | None, tuple[str, ...]]:
-    """Agree, standardise and share, where the parties hold different columns."""
-    rows, columns = X.shape
-    if not rows:
-        raise DataError(f"party {party.rank}: X has no rows")
-    bounds = column_bounds(bound, columns, rank=party.rank)
-    if bounds is not None:
-        within(X, bounds, rank=party.rank, what="X")
-    ours = None if y is None else labels(y, rank=party.rank, rows=rows)
-    own = own_columns(party, X)
-    declared = await agree(
-        party,
-        "logistic_regression",
-        {"rows": rows, **options.terms(names), **release.terms()},
-        {"columns": columns, "gives y": int(ours is not None)},
-    )
-    givers = [rank for rank, one in enumerate(declared) if one["gives y"]]
-    if len(givers) != 1:
-        said = "no party gives y" if not givers else f"parties {', '.join(map(str, givers))} give y"
-        raise AgreementError(f"logistic_regression: {said}; with partition='columns' exactly one does")
-    counts = tuple(one["columns"] for one in declared)
-    named = _named(names, sum(counts))
-    check_public(release.disclosure, "logistic_regression", rows=rows, parties=party.size, parameters=sum(counts) + 1)
-    cells = X if ours is None else np.column_stack([ours, X])
-    await check_cells(party.at("disclosure"), release.disclosure, "logistic_regression", cells, pooled=False)
-    target = await party.share(ours, bound=1, owner=givers[0], shape=(rows,))
-    own = OwnColumns(own.mean, own.deviation, counts)
-    design = await standardise_columns(party.at("standardise"), X, own)
-    return design, target, own, named
-
-
-async def _solve(party: Party, design: Design, y: Share, plan: Plan, options: Options) -> Fit:
+async def _solve(party: Party, prepared: Prepared, plan: Plan, options: Options) -> Fit:
+    design, y = prepared.design, prepared.target
     if options.solver == "newton":
-        return await newton(party, design, y, plan, steps=options.steps, stop_early=options.stop_early)
+        return await newton(
+            party,
+            design,
+            y,
+            plan,
+            steps=options.steps,
+            stop_early=options.stop_early,
+            weights=prepared.weights,
+            offset=prepared.offset,
+        )
     rate = options.learning_rate
     return await descend(
         party,
@@ -374,16 +361,24 @@ def _findings(
     return tuple(found)
 
 
-def _result(estimates: Estimates, plan: Plan, fit: Fit, names: tuple[str, ...], options: Options) -> LogisticResult:
+def _result(
+    estimates: Estimates, prepared: Prepared, fit: Fit, options: Options, opened: Likelihoods | None
+) -> LogisticResult:
+    names = prepared.names
     found = _findings(estimates.checks, estimates.constant, names, options)
+    if opened is not None and opened.rows and opened.fit > -_PERFECT * opened.rows and options.l2 == 0:
+        found = (
+            *found,
+            "y is predicted without error (separable data): coefficients and errors have no meaning; set l2",
+        )
     converged = bool(estimates.checks.all())
     if options.solver == "newton":
         _warn(converged and not estimates.constant.any(), found)
     return LogisticResult(
         intercept=estimates.intercept,
         coef=estimates.coefficients,
-        std_err=estimates.std_err,
-        n=plan.rows,
+        std_err=estimates.std_err / 2.0**prepared.weight_power,
+        n=prepared.n,
         iterations=fit.iterations,
         converged=converged,
         l2=options.l2,
@@ -391,6 +386,10 @@ def _result(estimates: Estimates, plan: Plan, fit: Fit, names: tuple[str, ...], 
         partition=options.partition,
         names=names,
         warnings=found,
+        log_likelihood=math.nan if opened is None else opened.fit,
+        null_log_likelihood=math.nan if opened is None or prepared.offset is not None else opened.null(),
+        weight=opened.rows if opened is not None and prepared.weighted else math.nan,
+        missing=prepared.missing,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.outcome import Result
+
 # 97.5 % quantile of the normal distribution.
 _TWO_SIDED_95 = 1.959963984540054
 _WIDTH = 78
@@ -19,7 +21,7 @@ class ConvergenceWarning(UserWarning):
 
 
 @dataclass(frozen=True, eq=False)
-class LogisticResult:
+class LogisticResult(Result):
     """A logistic regression, the same at all parties.
 
     Attributes
@@ -42,6 +44,13 @@ class LogisticResult:
     names : tuple of str
         Names of the d columns.
     warnings : tuple of str
+    log_likelihood, null_log_likelihood : float
+        Of the fit, without the penalty, and of the model with the intercept alone; NaN where not computed:
+        gradient descent, and the latter with an offset.
+    weight : float
+        Sum of the weights, where there are any.
+    missing : dict of str to int
+        By variable (with ``partition="columns"`` by party): rows left out because it is missing.
 
     Notes
     -----
@@ -64,6 +73,10 @@ class LogisticResult:
     partition: str
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    log_likelihood: float = math.nan
+    null_log_likelihood: float = math.nan
+    weight: float = math.nan
+    missing: dict[str, int | None] = field(default_factory=dict)
     z: NDArray[np.float64] = field(init=False)
     p_value: NDArray[np.float64] = field(init=False)
     conf_int: NDArray[np.float64] = field(init=False)
@@ -93,6 +106,53 @@ class LogisticResult:
         """Rows less the number of estimates."""
         return self.n - self.coef.size - 1
 
+    @property
+    def df_model(self) -> int:
+        """Number of columns that have a coefficient."""
+        if np.isnan(self.std_err).all():
+            return self.coef.size
+        return int(np.isfinite(self.std_err[1:]).sum())
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice the log-likelihood."""
+        return -2 * self.log_likelihood
+
+    @property
+    def null_deviance(self) -> float:
+        """The same of the model with the intercept alone."""
+        return -2 * self.null_log_likelihood
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion; with a penalty of the penalised estimates."""
+        return self.deviance + 2 * (self.df_model + 1)
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion; rows count as often as their weights say."""
+        rows = self.n if math.isnan(self.weight) else self.weight
+        return self.deviance + math.log(rows) * (self.df_model + 1) if rows > 0 else math.nan
+
+    @property
+    def pseudo_r_squared(self) -> float:
+        """McFadden's: one less the quotient of the log-likelihoods."""
+        return 1 - self.log_likelihood / self.null_log_likelihood if self.null_log_likelihood else math.nan
+
+    @property
+    def llr(self) -> float:
+        """Likelihood ratio statistic against the model with the intercept alone."""
+        return 2 * (self.log_likelihood - self.null_log_likelihood)
+
+    @property
+    def llr_p_value(self) -> float:
+        """Its p-value; NaN with a penalty."""
+        from scipy import stats
+
+        if self.l2 or not self.df_model or math.isnan(self.llr):
+            return math.nan
+        return float(stats.chi2.sf(max(self.llr, 0.0), self.df_model))
+
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of y = 1 for rows in the clear, shape (rows,)."""
         predictor = np.asarray(X, dtype=np.float64) @ self.coef + self.intercept
@@ -116,7 +176,13 @@ class LogisticResult:
             "partition": self.partition,
             "names": list(self.names),
             "warnings": list(self.warnings),
+            "missing": dict(self.missing),
+            **{name: None if math.isnan(value) else value for name, value in self._likelihoods().items()},
         }
+
+    def _likelihoods(self) -> dict[str, float]:
+        names = ("log_likelihood", "null_log_likelihood", "deviance", "null_deviance", "aic", "bic")
+        return {name: getattr(self, name) for name in (*names, "pseudo_r_squared", "llr", "llr_p_value", "weight")}
 
     def summary(self) -> str:
         """Return the table that users of statsmodels know."""
@@ -127,6 +193,12 @@ class LogisticResult:
             ("Converged:", str(self.converged), "No. Iterations:", str(self.iterations)),
             ("Penalty (l2):", f"{self.l2:g}", "Covariance Type:", "nonrobust"),
         ]
+        if not math.isnan(self.log_likelihood):
+            facts += [
+                ("Log-Likelihood:", f"{self.log_likelihood:.5g}", "LL-Null:", f"{self.null_log_likelihood:.5g}"),
+                ("Pseudo R-squ.:", f"{self.pseudo_r_squared:.4g}", "LLR p-value:", f"{self.llr_p_value:.3e}"),
+                ("AIC:", f"{self.aic:.5g}", "BIC:", f"{self.bic:.5g}"),
+            ]
         lines = ["Logistic Regression on Shared Data".center(_WIDTH).rstrip(), "=" * _WIDTH]
         lines += [f"{a:<16}{b:>20}   {c:<19}{d:>20}" for a, b, c, d in facts]
         label = max(16, *(len(name) + 1 for name in self.names)) if self.names else 16
@@ -140,6 +212,10 @@ class LogisticResult:
             cells = f"{_number(coef):>10}{_number(error):>11}{z:>10.3f}{p:>9.3f}{_number(low):>11}{_number(high):>11}"
             lines.append(f"{shown:<{label}}{cells}")
         lines.append("=" * max(width, _WIDTH))
+        gone = [
+            f"{name} {'withheld' if count is None else count}" for name, count in self.missing.items() if count != 0
+        ]
+        lines += ["Missing: " + ", ".join(gone)] if gone else []
         lines += [f"Warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 

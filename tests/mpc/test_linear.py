@@ -19,7 +19,7 @@ _SCALE = 44
 
 def grid(values: np.ndarray, scale: int = _SCALE) -> np.ndarray:
     """Round to what is shared exactly."""
-    return np.rint(np.ldexp(values, scale)) * 2.0**-scale
+    return np.asarray(np.rint(np.ldexp(values, scale)) * 2.0**-scale
 
 
 def spd(size: int, condition: float, *, seed: int = 0, largest: float = 1.0) -> np.ndarray:
@@ -57,8 +57,8 @@ def solved(
 def test_systems(size: int, condition: float, largest: float, parties: int, preprocessing: str) -> None:
     A = spd(size, condition, seed=size, largest=largest)
     B = grid(np.random.default_rng(1).normal(size=(size, 2)))
-    world = {"parties": parties, "preprocessing": preprocessing}
-    bounds = {"largest": largest, "smallest": largest / condition * 0.99}
+    world: dict[str, Any] = {"parties": parties, "preprocessing": preprocessing}
+    bounds: dict[str, Any] = {"largest": largest, "smallest": largest / condition * 0.99}
     X, right = solved(solve, A, B, **world, **bounds)
     assert right == 1
     assert np.abs(A @ X - B).max() <= 2.0**-30 * math.sqrt(size) * max(1, np.abs(B).max())

@@ -164,15 +164,18 @@ def test_costs_are_as_documented(preprocessing: str) -> None:
     )
     assert elements == 10 * (n * (d + 8) + 6 * (d + 1)) + 2 * (7 * rough + 3 * fine) * (d + 1) ** 2
     rounds = {
-        top: sum(c.rounds for name, c in costs.items() if name.split("/")[0] == top) for top in ("newton", "logistic")
+        top: sum(c.rounds for name, c in costs.items() if name.split("/")[0] == top)
+        for top in ("newton", "logistic", "likelihood")
     }
     total = sum(cost.rounds for cost in costs.values())
     slack = 1.0 if preprocessing == "dealer" else 1.25
     assert rounds["newton"] <= slack * (10 * 25 + 2 * (7 * rough + 3 * fine))
-    assert total - rounds["newton"] <= slack * 120
-    # In the clear: a magnitude for each column; then 2 bits, d constants, d + 1 estimates and as many errors.
+    assert rounds["likelihood"] <= slack * 20
+    assert total - rounds["newton"] - rounds["likelihood"] <= slack * 120
+    # In the clear: a magnitude for each column; then 2 bits, d constants, d + 1 estimates and as many errors; the
+    # log-likelihood, how many rows have y = 1, and how many there are.
     clear = {name: cost.elements_opened for name, cost in costs.items() if name.endswith("/open")}
-    assert clear == {"logistic/bounds/open": d, "estimate/open": 2 + d + 2 * (d + 1)}
+    assert clear == {"logistic/bounds/open": d, "estimate/open": 2 + d + 2 * (d + 1) + 3}
 
 
 def test_every_bound_holds_on_hostile_data(rng: np.random.Generator) -> None:
