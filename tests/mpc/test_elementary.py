@@ -277,7 +277,8 @@ def test_what_has_no_room_is_refused(function: Function) -> None:
             (20, {"lower": 0.0}, ValueError),
             (20, {"lower": 5.0, "upper": 4.0}, ValueError),
         ]:
-            x = Share(party.constant(0).field, party.constant(np.array([0])).values, 0, 1 << bits, leads=party.rank == 0)
+            zero = party.constant(np.array([0]))
+            x = Share(zero.field, zero.values, 0, 1 << bits, leads=party.rank == 0)
             if error is not None and not (error is RangeError and bits == 70 and function is log):
                 with pytest.raises(error):
                     await function(party, x, **options)

@@ -19,7 +19,7 @@ _SCALE = 44
 
 def grid(values: np.ndarray, scale: int = _SCALE) -> np.ndarray:
     """Round to what is shared exactly."""
-    return np.asarray(np.rint(np.ldexp(values, scale)) * 2.0**-scale
+    return np.asarray(np.rint(np.ldexp(values, scale)) * 2.0**-scale)
 
 
 def spd(size: int, condition: float, *, seed: int = 0, largest: float = 1.0) -> np.ndarray:

@@ -15,13 +15,12 @@ from mpc.preprocessing import requests
 from protocols import (
     Disclosure,
     DisclosureError,
-    disclosure,
     logistic_regression,
     secure_mean,
     secure_sum,
     secure_variance,
 )
-from protocols.disclosure import Release, check, check_public, hold, quotas
+from protocols.disclosure import Release, check, check_public, hold, quotas, short_of
 from tests.mpc.enumeration import distance
 from tests.mpc.support import run as tapped
 from tests.protocols.helpers import Data, by_rows, diabetes, run, run_one, spector
@@ -384,7 +383,7 @@ def test_a_check_tells_whether_it_holds_and_nothing_else(coalition: set[int], mo
     mask's 2^-2; without, whether there is one."""
     field = GF(157)
     monkeypatch.setattr(arithmetic, "STATISTICAL_SECURITY_BITS", 2)
-    monkeypatch.setattr(disclosure, "_FIELD", field)
+    monkeypatch.setattr("protocols.disclosure._FIELD", field)
     monkeypatch.setattr(opening, "CHUNK_BYTES", 1 << 30)
     monkeypatch.setattr(requests, "CHUNK_BYTES", 1 << 30)
     (honest,) = {0, 1} - coalition
@@ -393,7 +392,7 @@ def test_a_check_tells_whether_it_holds_and_nothing_else(coalition: set[int], mo
     async def protocol(party: Party, lanes: int, rows: tuple[int, int]) -> None:
         ours, needed = quotas(rules, rows[0] if party.rank == honest else rows[1], None)
         shape = (lanes, 1)
-        fails = await disclosure.short_of(party, np.broadcast_to(ours, shape), np.broadcast_to(needed, shape))
+        fails = await short_of(party, np.broadcast_to(ours, shape), np.broadcast_to(needed, shape))
         await hold(party, fails)
 
     options: dict[str, Any] = {
