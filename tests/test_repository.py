@@ -19,7 +19,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-COMMANDS = ["scripts/test", "scripts/demo", "scripts/check", "scripts/bench", "scripts/soak", ".ci/run"]
+COMMANDS = [*(f"scripts/{name}" for name in ("test", "demo", "check", "bench", "soak", "accuracy")), ".ci/run"]
 
 
 def environment(**changed: str) -> dict[str, str]:
