@@ -6,19 +6,22 @@ add one, write its class, a subclass of :class:`Analysis`, and name it in ``AnyA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mpc import DataError, Party
 from parties.governance.analysis import NUMERIC, Analysis, Outcome, Reveals, Rows, TableLike, listed, plain
+from parties.governance.comparisons import Anova, Correlation, KruskalWallis, MannWhitney, TTest
+from parties.governance.models import Calibration, LinearRegression, LogisticRegression, PoissonRegression, RocAuc
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
-from protocols import logistic_regression, secure_mean, secure_sum, secure_variance
-from protocols.disclosure import Disclosure, check_cells
-from protocols.options import checked_options
+from parties.governance.survival import CoxRegression, KaplanMeier, LogRank
+from parties.governance.tables import ContingencyTable, Histogram, Proportion, Quantile, TableOne
+from protocols import secure_mean, secure_sum, secure_variance
+from protocols.disclosure import Disclosure
 
 if TYPE_CHECKING:
     from parties.governance.studies import Study
@@ -124,116 +127,30 @@ class Variance(_OfColumns):
         return None if variances is None else self._outcome(schema, "variance", variances)
 
 
-class LogisticRegression(Analysis):
-    """A logistic regression; parameters as of :func:`protocols.logistic_regression`.
-
-    A feature that is a category stands for an indicator of each of its values but the first.
-    """
-
-    protocol: Literal["logistic_regression"]
-    outcome: ColumnName
-    features: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
-    l2: float = 0.0
-    solver: Literal["newton", "gradient"] = "newton"
-    steps: int | None = None
-    stop_early: bool = False
-    learning_rate: float | None = None
-    momentum: float = 0.0
-    limit: float = 32.0
-
-    @model_validator(mode="after")
-    def _parameters_are_allowed(self) -> Self:
-        checked_options(
-            self.l2,
-            self.solver,
-            "rows",
-            self.steps,
-            self.stop_early,
-            self.learning_rate,
-            self.momentum,
-            self.limit,
-            reveal=True,
-        )
-        return self
-
-    def check(self, schema: Schema) -> None:
-        if self.outcome in self.features:
-            raise ValueError(f"analysis {self.name} names its outcome {self.outcome} among the features")
-        (outcome,) = take(schema, [self.outcome], ("boolean", "integer"), f"analysis {self.name}")
-        if outcome.type == "integer" and (outcome.lower, outcome.upper) != (0, 1):
-            raise ValueError(f"analysis {self.name}: the outcome is 0 or 1; give {self.outcome} the bounds 0 and 1")
-        features = take(schema, self.features, (*NUMERIC, "category"), f"analysis {self.name}")
-        if len(self._names(features)) > MOST_COLUMNS:
-            raise ValueError(f"analysis {self.name}: the features' categories give more than {MOST_COLUMNS} columns")
-
-    def asks(self) -> str:
-        penalty = f", l2 = {self.l2:g}" if self.l2 else ""
-        return f"logistic regression of {self.outcome} on {listed(self.features)} ({self.solver}{penalty})"
-
-    def reveals(self) -> Reveals:
-        errors = ", their standard errors" if self.solver == "newton" else ""
-        early = ", and after how many steps the fit stops" if self.stop_early else ""
-        return Reveals(
-            f"intercept and coefficients{errors}, which features are constant, and whether the fit converged",
-            f"how many rows each party holds{early}",
-        )
-
-    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
-        coefficients = 1 + len(self._names([schema[name] for name in self.features]))
-        return disclosure.rules(parameters=coefficients, sums=False)
-
-    async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
-        features = [schema[name] for name in self.features]
-        X, bounds = self._coded(ours, features)
-        # A category's first value has no column; if it is rare, the intercept tells of these few.
-        first = [np.asarray(ours.columns[one.name]) == 0 for one in features if one.type == "category"]
-        if first:
-            await check_cells(
-                seat.at("first values"), ours.disclosure, self.protocol, np.stack(first, axis=1).astype(np.float64)
-            )
-        fit = await logistic_regression(
-            seat,
-            X,
-            np.asarray(ours.columns[self.outcome]).astype(np.int64),
-            l2=self.l2,
-            solver=self.solver,
-            bound=bounds,
-            steps=self.steps,
-            stop_early=self.stop_early,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            limit=self.limit,
-            names=self._names(features),
-            to=ours.to,
-            disclosure=ours.disclosure,
-        )
-        if fit is None:
-            return None
-        return Outcome({"protocol": self.protocol, **plain(fit.to_dict())}, f"{self.name}:\n{fit.summary()}")
-
-    @staticmethod
-    def _names(features: Sequence[Column]) -> list[str]:
-        return [
-            name
-            for one in features
-            for name in ([f"{one.name}: {value}" for value in one.categories[1:]] or [one.name])
-        ]
-
-    @staticmethod
-    def _coded(ours: Rows, features: Sequence[Column]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        columns, bounds = [], []
-        for one in features:
-            values = np.asarray(ours.columns[one.name])
-            if one.type == "category":
-                columns += [(values == code).astype(np.float64) for code in range(1, len(one.categories))]
-                bounds += [1.0] * (len(one.categories) - 1)
-            else:
-                columns.append(values.astype(np.float64))
-                bounds.append(one.bound)
-        return np.stack(columns, axis=1), np.array(bounds)
-
-
-AnyAnalysis = Annotated[Sum | Mean | Variance | LogisticRegression, Field(discriminator="protocol")]
+AnyAnalysis = Annotated[
+    Sum
+    | Mean
+    | Variance
+    | TableOne
+    | Proportion
+    | Histogram
+    | Quantile
+    | ContingencyTable
+    | TTest
+    | MannWhitney
+    | Anova
+    | KruskalWallis
+    | Correlation
+    | LinearRegression
+    | LogisticRegression
+    | PoissonRegression
+    | RocAuc
+    | Calibration
+    | KaplanMeier
+    | LogRank
+    | CoxRegression,
+    Field(discriminator="protocol"),
+]
 
 
 async def run_analyses(

@@ -1,0 +1,281 @@
+"""Studies for clinicians: tables, tests, models and survival are computed as the study file asks for them."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from parties.data.columns import Table
+from parties.governance.errors import StudyError
+from parties.governance.studies import parse_study
+from protocols import DisclosureError
+from tests.governance.test_catalogue import run
+
+HEAD = """
+format = 1
+title = "Survival after heart failure"
+purpose = "To find out who lives longer."
+consortium = "heart"
+contributors = ["north", "city", "south"]
+recipients = ["north", "south"]
+preprocessing = "prss"
+disclosure = "vantage6"
+minimum_parties = 3
+deadline = 2030-12-31T18:00:00+01:00
+
+[[columns]]
+name = "age"
+type = "integer"
+lower = 18
+upper = 110
+missing = "keep"
+
+[[columns]]
+name = "bmi"
+type = "number"
+unit = "kg/m2"
+lower = 10
+upper = 70
+
+[[columns]]
+name = "risk"
+type = "number"
+lower = 0
+upper = 1
+
+[[columns]]
+name = "visits"
+type = "integer"
+lower = 0
+upper = 40
+
+[[columns]]
+name = "stage"
+type = "category"
+categories = ["I", "II", "III"]
+missing = "keep"
+
+[[columns]]
+name = "treated"
+type = "boolean"
+
+[[columns]]
+name = "months"
+type = "integer"
+lower = 1
+upper = 36
+
+[[columns]]
+name = "died"
+type = "boolean"
+"""
+
+
+def rows_of(count: int, seed: int) -> Table:
+    """Rows that fit the schema, some of them with gaps."""
+    rng = np.random.default_rng(seed)
+    age = rng.integers(30, 95, count).astype(np.float64)
+    age[rng.uniform(size=count) < 0.05] = np.nan
+    stage = rng.integers(0, 3, count)
+    stage[rng.uniform(size=count) < 0.05] = -1
+    treated = rng.uniform(size=count) < 0.5
+    bmi = np.round(rng.normal(27, 4, count).clip(12, 60), 1)
+    hazard = np.exp(0.02 * (np.nan_to_num(age, nan=60) - 60) - 0.5 * treated + 0.3 * stage)
+    time = np.ceil(rng.exponential(20 / hazard)).astype(np.int64)
+    months = np.clip(np.minimum(time, rng.integers(6, 37, count)), 1, 36)
+    died = (time <= months) & (time <= 36)
+    risk = np.round(1 / (1 + np.exp(-(hazard - 1) + rng.normal(0, 0.7, count))), 3)
+    visits = rng.poisson(np.exp(0.5 + 0.03 * (bmi - 27)))
+    columns: dict[str, NDArray[Any]] = {
+        "age": age,
+        "bmi": bmi,
+        "risk": risk,
+        "visits": visits,
+        "stage": stage,
+        "treated": treated,
+        "months": months,
+        "died": died,
+    }
+    return Table(columns, count)
+
+
+TABLES = [rows_of(140, 1), rows_of(90, 2), rows_of(60, 3)]
+
+
+def pooled(*names: str) -> list[NDArray[Any]]:
+    """Return columns of the rows in which none of these is missing."""
+    arrays = [np.concatenate([table.columns[name] for table in TABLES]).astype(np.float64) for name in names]
+    complete = np.ones(len(arrays[0]), np.bool_)
+    for name, array in zip(names, arrays, strict=True):
+        complete &= ~(np.isnan(array) | ((array < 0) if name == "stage" else False))
+    return [array[complete] for array in arrays]
+
+
+def result(analysis: str, tables: list[Any] | None = None) -> dict[str, Any]:
+    """Run one analysis; all that comes out is fit for JSON, and the one who does not receive gets nothing."""
+    study = parse_study(f'{HEAD}\n[[analyses]]\nname = "it"\n{analysis}')
+    north, city, south = run(study, tables or TABLES)
+    assert city is None
+    assert north == south
+    json.dumps(north, allow_nan=False)
+    assert north["summary"].startswith("it:\n")
+    found: dict[str, Any] = north["analyses"]["it"]
+    return found
+
+
+def test_a_table_one() -> None:
+    found = result('protocol = "table_one"\ncolumns = ["age", "bmi", "stage", "died"]\nby = "treated"')
+    assert found["protocol"] == "table_one"
+
+
+def test_proportions() -> None:
+    (stage,) = pooled("stage")
+    found = result('protocol = "proportion"\ncolumn = "stage"')
+    assert found["counts"] == [int((stage == k).sum()) for k in range(3)]
+
+
+def test_a_histogram() -> None:
+    (age,) = pooled("age")
+    found = result('protocol = "histogram"\ncolumn = "age"\nedges = [30, 50, 70, 96]')
+    assert found["counts"] == np.histogram(age, [30, 50, 70, 96])[0].tolist()
+
+
+def test_quantiles() -> None:
+    (age,) = pooled("age")
+    found = result('protocol = "quantile"\ncolumn = "age"\nq = [0.25, 0.5, 0.75]')
+    assert np.ravel(found["values"]) == pytest.approx(np.quantile(age, [0.25, 0.5, 0.75]), abs=1e-5)
+
+
+def test_a_contingency_table() -> None:
+    from scipy.stats import chi2_contingency
+
+    stage, died = pooled("stage", "died")
+    table = np.array([[((stage == k) & (died == v)).sum() for v in (0, 1)] for k in range(3)])
+    found = result('protocol = "contingency_table"\nrows = "stage"\ncolumns = "died"')
+    assert found["counts"] == table.tolist()
+    assert found["chi2"]["statistic"] == pytest.approx(chi2_contingency(table, correction=False)[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reference"),
+    [("t_test", "ttest"), ("mann_whitney", "mannwhitneyu"), ("anova", "f"), ("kruskal_wallis", "h")],
+)
+def test_comparisons_of_groups(protocol: str, reference: str) -> None:
+    from scipy import stats
+
+    bmi, stage, treated = pooled("bmi", "stage", "treated")
+    if reference in ("ttest", "mannwhitneyu"):
+        (bmi, treated) = pooled("bmi", "treated")
+        group, two = "treated", [bmi[treated == k] for k in (0, 1)]
+        wanted = stats.ttest_ind(*two, equal_var=False) if reference == "ttest" else stats.mannwhitneyu(*two)
+    else:
+        (bmi, stage) = pooled("bmi", "stage")
+        three = [bmi[stage == k] for k in range(3)]
+        group, wanted = "stage", stats.f_oneway(*three) if reference == "f" else stats.kruskal(*three)
+    found = result(f'protocol = "{protocol}"\noutcome = "bmi"\ngroup = "{group}"')
+    assert found["statistic"] == pytest.approx(wanted.statistic, rel=1e-6)
+    assert found["p_value"] == pytest.approx(wanted.pvalue, abs=1e-6)
+
+
+def test_correlations() -> None:
+    columns = pooled("age", "bmi", "visits")
+    found = result('protocol = "correlation"\ncolumns = ["age", "bmi", "visits"]')
+    assert np.array(found["correlation"]) == pytest.approx(np.corrcoef(columns), abs=1e-6)
+    assert found["names"] == ["age", "bmi", "visits"]
+
+
+def test_a_linear_regression() -> None:
+    import statsmodels.api as sm
+
+    bmi, age, visits = pooled("bmi", "age", "visits")
+    wanted = sm.OLS(bmi, np.column_stack([np.ones(len(age)), age, visits])).fit()
+    found = result('protocol = "linear_regression"\noutcome = "bmi"\nfeatures = ["age", "visits"]')
+    assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-6)
+    assert found["std_err"] == pytest.approx(wanted.bse, rel=1e-6)
+
+
+def test_a_poisson_regression_with_an_exposure() -> None:
+    import statsmodels.api as sm
+
+    visits, bmi, months = pooled("visits", "bmi", "months")
+    X = np.column_stack([np.ones(len(bmi)), bmi])
+    wanted = sm.GLM(visits, X, family=sm.families.Poisson(), offset=np.log(months)).fit()
+    found = result('protocol = "poisson_regression"\noutcome = "visits"\nfeatures = ["bmi"]\nexposure = "months"')
+    assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-4)
+
+
+def test_a_logistic_regression_leaves_out_rows_with_gaps() -> None:
+    import statsmodels.api as sm
+
+    died, age, bmi = pooled("died", "age", "bmi")
+    wanted = sm.Logit(died, np.column_stack([np.ones(len(age)), age, bmi])).fit(disp=0)
+    found = result('protocol = "logistic_regression"\noutcome = "died"\nfeatures = ["age", "bmi"]')
+    assert found["n"] == len(age)
+    assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-3)
+
+
+def test_prediction_quality() -> None:
+    from sklearn.metrics import brier_score_loss, roc_auc_score
+
+    risk, died = pooled("risk", "died")
+    area = result('protocol = "roc_auc"\nscore = "risk"\noutcome = "died"')
+    assert area["auc"] == pytest.approx(roc_auc_score(died, risk), abs=1e-9)
+    calibrated = result('protocol = "calibration"\nprobability = "risk"\noutcome = "died"\nbins = 4')
+    assert calibrated["brier"] == pytest.approx(brier_score_loss(died, risk), rel=1e-6)
+
+
+TIMES = 'time = "months"\nevent = "died"\ngrid = [1, 36, 1]\n'
+
+
+def test_survival() -> None:
+    import pandas as pd
+    from lifelines import CoxPHFitter
+    from lifelines.statistics import logrank_test
+
+    months, died, treated = pooled("months", "died", "treated")
+    curves = result(f'protocol = "kaplan_meier"\n{TIMES}group = "treated"')
+    assert curves["protocol"] == "kaplan_meier"
+    groups = [treated == k for k in (0, 1)]
+    wanted = logrank_test(months[groups[0]], months[groups[1]], died[groups[0]], died[groups[1]])
+    ranks = result(f'protocol = "log_rank"\n{TIMES}group = "treated"')
+    assert ranks["statistic"] == pytest.approx(wanted.test_statistic, rel=1e-6)
+    assert ranks["p_value"] == pytest.approx(wanted.p_value, abs=1e-6)
+    months, died, treated, age = pooled("months", "died", "treated", "age")
+    frame = pd.DataFrame({"months": months, "died": died, "treated": treated, "age": age})
+    fitted = CoxPHFitter().fit(frame, "months", "died")
+    cox = result(f'protocol = "cox_regression"\n{TIMES}features = ["treated", "age"]')
+    assert cox["coef"] == pytest.approx(fitted.params_.tolist(), rel=1e-4)
+    assert cox["std_err"] == pytest.approx(fitted.standard_errors_.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "complaint"),
+    [
+        ('protocol = "t_test"\noutcome = "bmi"\ngroup = "stage"', "compares two groups, stage has 3 categories"),
+        ('protocol = "t_test"\noutcome = "stage"\ngroup = "treated"', "stage is a category"),
+        ('protocol = "table_one"\ncolumns = ["age"]\nby = "bmi"', "bmi is a number"),
+        ('protocol = "table_one"\ncolumns = ["treated"]\nby = "treated"', "divides the table"),
+        ('protocol = "histogram"\ncolumn = "age"\nedges = [1, 1]', "edges of a histogram increase"),
+        ('protocol = "quantile"\ncolumn = "age"\nq = [1.5]', "less than or equal to 1"),
+        ('protocol = "mean"\ncolumns = ["age"]', "takes no missing values"),
+        ('protocol = "calibration"\nprobability = "bmi"\noutcome = "died"', "give bmi the bounds 0 and 1"),
+        ('protocol = "poisson_regression"\noutcome = "bmi"\nfeatures = ["age"]', "bmi is a number"),
+        ('protocol = "kaplan_meier"\ntime = "months"\nevent = "died"\ngrid = [5, 1, 1]', "start, end and step"),
+        (f'protocol = "cox_regression"\n{TIMES}features = ["died"]', "names died among the features"),
+        ('protocol = "linear_regression"\noutcome = "bmi"\nfeatures = ["nothing"]', "not among the study's columns"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(analysis: str, complaint: str) -> None:
+    with pytest.raises(StudyError, match=complaint):
+        parse_study(f'{HEAD}\n[[analyses]]\nname = "it"\n{analysis}')
+
+
+def test_disclosure_control_holds_for_every_group() -> None:
+    stage = np.arange(60) % 2
+    stage[0] = 2  # one row of each party, of all three together less than five
+    rows = rows_of(60, 4)
+    rare = Table({**rows.columns, "stage": stage}, 60)
+    with pytest.raises(DisclosureError, match="at least 5 rows for each category"):
+        result('protocol = "anova"\noutcome = "bmi"\ngroup = "stage"', [rare, rare, rare])
