@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mpc.field import FieldArray
 
 _MASK = np.uint64(0xFFFFFFFF)
+MOST_DIGIT_SIGNS = 15  # digits of four bits; what is done with them grows with the cube
 
 
 class Indices(Field):

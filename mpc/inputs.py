@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 1024
 _MOST_AXES = 8
-_MOST_ENTRIES = 1 << 36
+_MOST_ENTRIES = 1 << 28  # of one array of one party: 4 GiB over F127, which all others allocate on its word
+Expected = tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Header:
         lengths_are_sane = (
             isinstance(shape, list)
             and len(shape) <= _MOST_AXES
-            and all(type(length) is int and 0 <= length < _MOST_ENTRIES for length in shape)
-            and math.prod(shape) < _MOST_ENTRIES
+            and all(type(length) is int and 0 <= length <= _MOST_ENTRIES for length in shape)
+            and math.prod(shape) <= _MOST_ENTRIES
         )
         if not (
             lengths_are_sane
@@ -70,9 +71,9 @@ class Header:
 
 
 def prepare(
-    values: Any, *, bound: float, field: Field, rank: int, scale: int = FRACTION_BITS
+    values: Any, *, bound: float, field: Field, rank: int, scale: int = FRACTION_BITS, shape: Expected | None = None
 ) -> tuple[Header, FieldArray]:
-    """Check our own values against the bound and encode them.
+    """Check our own values against the bound and the agreed shape, and encode them.
 
     Raises
     ------
@@ -82,6 +83,13 @@ def prepare(
         If the bound does not fit the field.
     """
     array = _as_numbers(values, rank)
+    if array.size > _MOST_ENTRIES or array.ndim > _MOST_AXES:
+        raise DataError(
+            f"party {rank}: the input has shape {array.shape}; at most {_MOST_ENTRIES} entries and {_MOST_AXES} axes "
+            "are shared at once: share it in parts"
+        )
+    if not fits(array.shape, shape):
+        raise DataError(f"party {rank}: the input has shape {array.shape}, agreed is {_named(shape)}")
     fixed_point = array.dtype.kind == "f"
     scale = scale if fixed_point else 0
     magnitude = _checked_magnitude(bound, scale, field)
@@ -152,9 +160,26 @@ def _refuse(bad: NDArray[np.bool_], what: str, remedy: str, array: NDArray[Any],
     raise DataError(f"party {rank}: {count} of {array.size} values are {what}{where}; {remedy}")
 
 
-async def share_own(party: Party, values: Any, *, bound: float, field: Field, scale: int) -> list[Share]:
+def fits(shape: tuple[int, ...], expected: Expected | None) -> bool:
+    """Return whether a shape is as expected: axis by axis, where None stands for any length."""
+    if expected is None:
+        return True
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(agreed in (None, length) for length, agreed in pairs)
+
+
+def _named(expected: Expected | None) -> str:
+    return str(expected if expected is None else tuple(expected)).replace("None", "any")
+
+
+async def share_own(
+    party: Party, values: Any, *, bound: float, field: Field, scale: int, shape: Expected | list[Expected] | None
+) -> list[Share]:
     """Every party shares its own values; see :meth:`mpc.party.Party.share`."""
-    header, encoded = prepare(values, bound=bound, field=field, rank=party.rank, scale=scale)
+    shapes = shape if isinstance(shape, list) else [shape] * party.size
+    if len(shapes) != party.size:
+        raise ValueError(f"{len(shapes)} shapes for {party.size} parties")
+    header, encoded = prepare(values, bound=bound, field=field, rank=party.rank, scale=scale, shape=shapes[party.rank])
     step, cost = party.next_step("header"), party.cost_of("header")
     cost.rounds += 1
     for other in party.others:
@@ -163,6 +188,7 @@ async def share_own(party: Party, values: Any, *, bound: float, field: Field, sc
     for other in party.others:
         headers[other] = await _receive_header(party, other, step)
         _agree(header, headers[other], other, party.rank)
+        _require_shape(headers[other], shapes[other], other, party.rank)
     return [
         _expand(party, owner, headers[owner], field, encoded if owner == party.rank else None)
         for owner in range(party.size)
@@ -170,7 +196,7 @@ async def share_own(party: Party, values: Any, *, bound: float, field: Field, sc
 
 
 async def share_owned(
-    party: Party, values: Any, *, bound: float, owner: int, field: Field, shape: tuple[int, ...] | None, scale: int
+    party: Party, values: Any, *, bound: float, owner: int, field: Field, shape: Expected | None, scale: int
 ) -> Share:
     """One party shares its values; see :meth:`mpc.party.Party.share`."""
     if not 0 <= owner < party.size:
@@ -182,19 +208,15 @@ async def share_owned(
     if owner == party.rank:
         if values is None:
             raise DataError(f"party {party.rank}: we own this input, but there are no values")
-        header, encoded = prepare(values, bound=bound, field=field, rank=party.rank, scale=scale)
-        if shape is not None and header.shape != tuple(shape):
-            raise DataError(f"party {party.rank}: the input has shape {header.shape}, agreed is {tuple(shape)}")
+        header, encoded = prepare(values, bound=bound, field=field, rank=party.rank, scale=scale, shape=shape)
         for other in party.others:
             await party.send(other, step, header.to_bytes(), cost)
         return _expand(party, owner, header, field, encoded)
     received = await _receive_header(party, owner, step)
     expected_scale = scale if received.scale else 0
     magnitude = _checked_magnitude(bound, expected_scale, field)
-    ours = Header(received.shape if shape is None else tuple(shape), expected_scale, magnitude, field.name)
-    if ours.shape != received.shape:
-        raise AgreementError(f"party {owner} shares shape {received.shape}, party {party.rank} expects {ours.shape}")
-    _agree(ours, received, owner, party.rank)
+    _require_shape(received, shape, owner, party.rank)
+    _agree(Header(received.shape, expected_scale, magnitude, field.name), received, owner, party.rank)
     return _expand(party, owner, received, field, None)
 
 
@@ -251,6 +273,11 @@ def _agree(ours: Header, theirs: Header, other: int, rank: int) -> None:
             f"party {other} declares a bound of {theirs.magnitude / unit:.6g}, party {rank} of "
             f"{ours.magnitude / unit:.6g}: the bound is agreed in the study"
         )
+
+
+def _require_shape(theirs: Header, expected: Expected | None, other: int, rank: int) -> None:
+    if not fits(theirs.shape, expected):
+        raise AgreementError(f"party {other} shares shape {theirs.shape}, party {rank} expects {_named(expected)}")
 
 
 def _expand(party: Party, owner: int, header: Header, field: Field, encoded: FieldArray | None) -> Share:

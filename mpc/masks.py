@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from mpc.indices import R32, digit_weights
+from mpc.indices import MOST_DIGIT_SIGNS, R32, digit_weights
 
 if TYPE_CHECKING:
     from mpc.field import Field, FieldArray
@@ -42,7 +42,13 @@ class Structure(NamedTuple):
             return np.asarray(values[self.numbers[0]], dtype=values.dtype)
         if self.kind == "shift":
             return field.shift_round(values, self.numbers[0])
-        if self.kind == "digits" and field is R32 and values.ndim == 2 and values.size:
+        if (
+            self.kind == "digits"
+            and field is R32
+            and values.ndim == 2
+            and values.size
+            and len(values) <= MOST_DIGIT_SIGNS
+        ):
             return digit_weights(values)
         raise ValueError(f"{self.kind!r} is not an operation on masks of {field} and shape {values.shape}")
 

@@ -49,6 +49,11 @@ class Party:
         when the parties joined.
     costs : Costs
         Where this party's costs are counted.
+
+    Attributes
+    ----------
+    opened : list of str
+        Labels of the sub-scopes that were opened from this seat.
     """
 
     __slots__ = (
@@ -59,6 +64,7 @@ class Party:
         "_steps",
         "_streams",
         "costs",
+        "opened",
         "path",
         "preprocessing",
         "rank",
@@ -88,6 +94,7 @@ class Party:
         self._open_stream = open_stream
         self._streams: dict[tuple[str, str], RandomStream] = {}
         self._children: dict[str, int] = {}
+        self.opened: list[str] = []
         self._steps = 0
         self._messages: dict[str, StepCost] = {}
         self._busy = ""
@@ -104,6 +111,7 @@ class Party:
             # A dot or a slash could spell the path of another scope: its masks would be used twice.
             raise ValueError("a scope label is 1 to 60 letters, digits, spaces, hyphens or underscores")
         uses = self._children[label] = self._children.get(label, 0) + 1
+        self.opened.append(label)
         name = label if uses == 1 else f"{label}.{uses}"
         path = f"{self.path}/{name}" if self.path else name
         if len(path) > _LONGEST_PATH:
@@ -223,7 +231,7 @@ class Party:
         bound: float,
         owner: int | None = None,
         field: Field = F127,
-        shape: tuple[int, ...] | None = None,
+        shape: tuple[int | None, ...] | list[tuple[int | None, ...]] | None = None,
         scale: int = FRACTION_BITS,
     ) -> Any:
         """Split values into random summands, one for each party.
@@ -238,8 +246,11 @@ class Party:
         owner : int, optional
             The party whose values are shared; by default every party shares its own.
         field : Field
-        shape : tuple of int, optional
-            With an owner: the shape that we expect; checked.
+        shape : tuple of (int or None), or list of them, optional
+            The shape that we expect of every array that is shared, ours and others'; None stands for an
+            axis of any length, as in ``(None, columns)``. Without an owner a list may say it for each
+            party. What a party announces is checked before anything is allocated. Without a shape an
+            array of any is taken from anybody, so state it wherever it is known.
         scale : int
             Fraction bits of floats.
 
@@ -253,11 +264,14 @@ class Party:
         ------
         DataError
             Before anything is sent: values out of bounds, NaN, infinite, not numbers. The message
-            names party, columns and counts, never values.
+            names party, columns and counts, never values. Or another shape than expected, or more than
+            2^28 entries.
         RangeError
             Before anything is sent: the bound does not fit the field.
         AgreementError
-            The parties declared different bounds, fields or shapes.
+            The parties declared different bounds, fields or shapes; it names the party that differs.
+        PeerError
+            A party announced what makes no sense, or more than 2^28 entries.
 
         Notes
         -----
@@ -267,7 +281,9 @@ class Party:
         Cost: 1 round; about 100 bytes to each party; no element is sent.
         """
         if owner is None:
-            return await share_own(self.at("share"), values, bound=bound, field=field, scale=scale)
+            return await share_own(self.at("share"), values, bound=bound, field=field, scale=scale, shape=shape)
+        if isinstance(shape, list):
+            raise TypeError("the owner's array has one shape")
         return await share_owned(
             self.at("share"), values, bound=bound, owner=owner, field=field, shape=shape, scale=scale
         )

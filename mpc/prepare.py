@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mpc.preprocessing.carriages import Carriage
     from mpc.preprocessing.permutations import Move, Permutation
 
-Item = tuple[Hashable, Any]
+Item = tuple[Hashable, Any, tuple[str, ...]]
 _NOTHING = object()
 
 
@@ -40,25 +40,27 @@ class Stock:
         self.source = source
         self._shelves: dict[str, deque[Item]] = {}
 
-    def put(self, path: str, wanted: Hashable, item: Any) -> None:
-        """Keep an item for the scope that will ask for it."""
-        self._shelves.setdefault(path, deque()).append((wanted, item))
+    def put(self, path: str, wanted: Hashable, item: Any, scopes: Sequence[str] = ()) -> None:
+        """Keep an item for the scope that will ask for it, with the sub-scopes that were opened to make it."""
+        self._shelves.setdefault(path, deque()).append((wanted, item, tuple(scopes)))
 
-    def _take(self, path: str, wanted: Hashable) -> Any:
-        shelf = self._shelves.get(path)
+    def _take(self, party: Party, wanted: Hashable) -> Any:
+        shelf = self._shelves.get(party.path)
         if not shelf:
             return _NOTHING
-        prepared, item = shelf.popleft()
+        prepared, item, scopes = shelf.popleft()
         if prepared != wanted:
             raise PreparationError(
                 f"the program asks for {_words(wanted)} where {_words(prepared)} was prepared: "
                 "prepare with the same program and the same shapes"
             )
+        for label in scopes:  # counted here, too, so that later scopes of this label are named as in the rehearsal
+            party.at(label)
         return item
 
     async def uniform(self, party: Party, field: Field, shape: tuple[int, ...]) -> Mask:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("uniform", field.name, shape))
+        found = self._take(party, ("uniform", field.name, shape))
         if found is not _NOTHING:
             mask: Mask = found
             return mask
@@ -66,7 +68,7 @@ class Stock:
 
     async def bounded(self, party: Party, field: Field, shape: tuple[int, ...], bits: int) -> Mask:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("bounded", field.name, shape, bits))
+        found = self._take(party, ("bounded", field.name, shape, bits))
         if found is not _NOTHING:
             mask: Mask = found
             return mask
@@ -74,26 +76,26 @@ class Stock:
 
     async def product(self, party: Party, a: Mask, b: Mask, operation: Operation) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("product", a.recipe, b.recipe, operation))
+        found = self._take(party, ("product", a.recipe, b.recipe, operation))
         return await self.source.product(party, a, b, operation) if found is _NOTHING else Local(found)
 
     async def waves(
         self, party: Party, mask: Mask, *, period: int, harmonics: tuple[int, ...], scale: int
     ) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("waves", mask.recipe, period, harmonics, scale))
+        found = self._take(party, ("waves", mask.recipe, period, harmonics, scale))
         if found is not _NOTHING:
             return Local(found)
         return await self.source.waves(party, mask, period=period, harmonics=harmonics, scale=scale)
 
     async def signs(self, party: Party, mask: Mask, field: Field, count: int) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("signs", mask.recipe, field.name, count))
+        found = self._take(party, ("signs", mask.recipe, field.name, count))
         return await self.source.signs(party, mask, field, count) if found is _NOTHING else Local(found)
 
     async def bits(self, party: Party, mask: Mask, count: int) -> Awaitable[FieldArray] | None:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("bits", mask.recipe, count))
+        found = self._take(party, ("bits", mask.recipe, count))
         if found is _NOTHING:
             return await self.source.bits(party, mask, count)
         return None if found is None else Local(found)
@@ -108,7 +110,7 @@ class Stock:
 
     async def permutation(self, party: Party, count: int) -> Permutation:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("permutation", count))
+        found = self._take(party, ("permutation", count))
         if found is not _NOTHING:
             permutation: Permutation = found
             return permutation
@@ -116,7 +118,7 @@ class Stock:
 
     async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        found = self._take(party.path, ("carriage", move.route, field.name, shape))
+        found = self._take(party, ("carriage", move.route, field.name, shape))
         if found is not _NOTHING:
             carriage: Carriage = found
             return carriage
@@ -146,49 +148,55 @@ class Recorder:
         """Return the same seat awake: a preprocessing that talks must really do so."""
         return party.awake(self._source, self._costs)
 
-    def _put(self, party: Party, wanted: Hashable, item: Any) -> None:
+    def _put(self, party: Party, wanted: Hashable, item: Any, scopes: Sequence[str]) -> None:
         inner = party.path[len(self._rehearsed) :]
         path = self._real + inner if self._real else inner.removeprefix("/")
-        self._stock.put(path, wanted, item)
+        self._stock.put(path, wanted, item, scopes)
 
     async def uniform(self, party: Party, field: Field, shape: tuple[int, ...]) -> Mask:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        mask = await self._source.uniform(self._live(party), field, shape)
-        self._put(party, ("uniform", field.name, shape), mask)
+        live = self._live(party)
+        mask = await self._source.uniform(live, field, shape)
+        self._put(party, ("uniform", field.name, shape), mask, live.opened)
         return mask
 
     async def bounded(self, party: Party, field: Field, shape: tuple[int, ...], bits: int) -> Mask:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        mask = await self._source.bounded(self._live(party), field, shape, bits)
-        self._put(party, ("bounded", field.name, shape, bits), mask)
+        live = self._live(party)
+        mask = await self._source.bounded(live, field, shape, bits)
+        self._put(party, ("bounded", field.name, shape, bits), mask, live.opened)
         return mask
 
     async def product(self, party: Party, a: Mask, b: Mask, operation: Operation) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        values = await (await self._source.product(self._live(party), a, b, operation))
-        self._put(party, ("product", a.recipe, b.recipe, operation), values)
+        live = self._live(party)
+        values = await (await self._source.product(live, a, b, operation))
+        self._put(party, ("product", a.recipe, b.recipe, operation), values, live.opened)
         return Local(values)
 
     async def waves(
         self, party: Party, mask: Mask, *, period: int, harmonics: tuple[int, ...], scale: int
     ) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        asked = await self._source.waves(self._live(party), mask, period=period, harmonics=harmonics, scale=scale)
+        live = self._live(party)
+        asked = await self._source.waves(live, mask, period=period, harmonics=harmonics, scale=scale)
         values = await asked
-        self._put(party, ("waves", mask.recipe, period, harmonics, scale), values)
+        self._put(party, ("waves", mask.recipe, period, harmonics, scale), values, live.opened)
         return Local(values)
 
     async def signs(self, party: Party, mask: Mask, field: Field, count: int) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        values = await (await self._source.signs(self._live(party), mask, field, count))
-        self._put(party, ("signs", mask.recipe, field.name, count), values)
+        live = self._live(party)
+        values = await (await self._source.signs(live, mask, field, count))
+        self._put(party, ("signs", mask.recipe, field.name, count), values, live.opened)
         return Local(values)
 
     async def bits(self, party: Party, mask: Mask, count: int) -> Awaitable[FieldArray] | None:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        asked = await self._source.bits(self._live(party), mask, count)
+        live = self._live(party)
+        asked = await self._source.bits(live, mask, count)
         values = None if asked is None else await asked
-        self._put(party, ("bits", mask.recipe, count), values)
+        self._put(party, ("bits", mask.recipe, count), values, live.opened)
         return None if values is None else Local(values)
 
     def addends(self, party: Party, mask: Mask, public: FieldArray, count: int) -> list[FieldArray]:
@@ -201,14 +209,16 @@ class Recorder:
 
     async def permutation(self, party: Party, count: int) -> Permutation:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        permutation = await self._source.permutation(self._live(party), count)
-        self._put(party, ("permutation", count), permutation)
+        live = self._live(party)
+        permutation = await self._source.permutation(live, count)
+        self._put(party, ("permutation", count), permutation, live.opened)
         return permutation
 
     async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
         """See :class:`mpc.preprocessing.Preprocessing`."""
-        carriage = await (await self._source.carriage(self._live(party), move, field, shape)).arrived()
-        self._put(party, ("carriage", move.route, field.name, shape), carriage)
+        live = self._live(party)
+        carriage = await (await self._source.carriage(live, move, field, shape)).arrived()
+        self._put(party, ("carriage", move.route, field.name, shape), carriage, live.opened)
         return carriage
 
     async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:

@@ -383,7 +383,7 @@ async def hold(party: Party, fails: Share) -> bool:
 
 async def short_of(party: Party, ours: NDArray[np.int64], needed: NDArray[np.int64]) -> Share:
     """Return 1 where the parties' contributions do not add up to what is needed, else 0."""
-    total = sum_of(await party.share(ours, bound=int(needed.max()), field=_FIELD))
+    total = sum_of(await party.share(ours, bound=int(needed.max()), field=_FIELD, shape=needed.shape))
     return await less_than(party, total, needed)
 
 
@@ -394,7 +394,7 @@ async def dominated(party: Party, parts: NDArray[np.float64], most: Fraction) ->
         raise ValueError(f"dominance is checked for at most 2^{_ROW_BITS} rows")
     columns = size.shape[1]
     own = np.concatenate([size.sum(axis=0), size.max(axis=0, initial=0.0)])
-    held = await party.share(own, bound=2.0**_ROW_BITS / party.size, scale=_PART_SCALE)
+    held = await party.share(own, bound=2.0**_ROW_BITS / party.size, scale=_PART_SCALE, shape=own.shape)
     total = sum_of([one[:columns] for one in held])
     # most = part / whole: part * total - whole * largest is negative where a row dominates.
     part, whole = most.limit_denominator(10_000).as_integer_ratio()

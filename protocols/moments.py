@@ -101,11 +101,12 @@ async def row_moments(
     roots = np.rint(np.ldexp(np.sqrt(weights), _ROOT_SCALE)) * 2.0**-_ROOT_SCALE
 
     # 2. Shares of sqrt(w), sqrt(w) m and w m, with w the part of a group's rows that a party holds.
-    mean = sum_of(await party.share(sums, bound=1.001, scale=MEAN_SCALE)).bounded_by(1.001)
-    within = sum_of(await party.share(scatters, bound=4.0, scale=2 * _CENTRE_SCALE))
-    centre = sum_of(await party.share(weights[:, np.newaxis] * means, bound=1.001, scale=_CENTRE_SCALE))
-    root = stack(await party.share(roots[:, np.newaxis], bound=1.001, scale=_ROOT_SCALE))
-    owned = stack(await party.share(roots[:, np.newaxis] * means, bound=1.001, scale=_OWNED_SCALE))
+    mean = sum_of(await party.share(sums, bound=1.001, scale=MEAN_SCALE, shape=(g, d))).bounded_by(1.001)
+    within = sum_of(await party.share(scatters, bound=4.0, scale=2 * _CENTRE_SCALE, shape=(g, d, d)))
+    parts, owned_parts = weights[:, np.newaxis] * means, roots[:, np.newaxis] * means
+    centre = sum_of(await party.share(parts, bound=1.001, scale=_CENTRE_SCALE, shape=(g, d)))
+    root = stack(await party.share(roots[:, np.newaxis], bound=1.001, scale=_ROOT_SCALE, shape=(g, 1)))
+    owned = stack(await party.share(owned_parts, bound=1.001, scale=_OWNED_SCALE, shape=(g, d)))
 
     # 3. Between parties: sum_j (sqrt(w_j) m_j - sqrt(w_j) m) (the same)^T; the roots are (n, g, 1).
     product = await multiply(party, root, centre.bounded_by(1.001).reshape(1, g, d))

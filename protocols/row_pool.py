@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import DataError, Party, Share, concatenate
+from mpc import AgreementError, DataError, Party, Share, concatenate
 from protocols.agreement import agree, announce
 from protocols.disclosure import Release, check, dominated, hold, refusal, short_of
 from protocols.magnitudes import agree_exponents, exponents_of
@@ -33,6 +33,7 @@ class RowPool(Pool):
         super().__init__(party, protocol, release)
         self.own = own
         self._sums = sums
+        self._rows_of: list[int | None] = [None] * party.size  # as they were announced with the first vectors
 
     def numbers(self, what: str) -> Numeric:
         """Return our complete rows of a numeric variable, in the clear."""
@@ -125,8 +126,13 @@ class RowPool(Pool):
                 entries: NDArray[Any] = np.ldexp(self.numbers(what).values, -self.exponents[what])
             else:
                 entries = indicators(self.codes(what), len(self.categories[what]))
-            parts = await self.party.at("vectors").share(entries, bound=1, scale=INPUT_SCALE)
+            shapes: list[tuple[int | None, ...]] = [(rows, entries.shape[1]) for rows in self._rows_of]
+            parts = await self.party.at("vectors").share(entries, bound=1, scale=INPUT_SCALE, shape=shapes)
+            self._rows_of = [len(part) for part in parts]
             shared.append(concatenate(parts))
+        if self._sizes is not None and not self.party.rehearsing and any(len(one) != self.sizes.n for one in shared):
+            rows = sum(filter(None, self._rows_of))
+            raise AgreementError(f"{self.protocol}: the parties share {rows} rows, and counted {self.sizes.n} before")
         return shared
 
     @property
@@ -146,7 +152,7 @@ async def total(party: Party, ours: NDArray[Any]) -> Share:
     most = (1 << ROW_BITS) // party.size
     if ours.size and ours.max() > most:
         raise DataError(f"party {party.rank}: more than {most} rows")
-    return sum_of(await party.share(ours.astype(np.int64), bound=most))
+    return sum_of(await party.share(ours.astype(np.int64), bound=most, shape=ours.shape))
 
 
 def indicators(codes: NDArray[np.int64], categories: int) -> NDArray[np.int64]:

@@ -89,9 +89,10 @@ async def standardise_rows(
     u = np.ldexp(X, -exponents)
     own_mean = np.rint(np.ldexp(u.mean(axis=0), 36)) * 2.0**-36 if len(u) else np.zeros(columns)
     own_spread = ((u - own_mean) ** 2).sum(axis=0) / n
-    data = concatenate(await party.share(u, bound=1.0, scale=INPUT_SCALE))
-    means = stack(await party.share(own_mean, bound=1.0, scale=36))
-    spread = sum_of(await party.share(own_spread, bound=4.0, scale=2 * _MEAN_SCALE))
+    shapes: list[tuple[int | None, ...]] = [(rows, columns) for rows in counts]
+    data = concatenate(await party.share(u, bound=1.0, scale=INPUT_SCALE, shape=shapes))
+    means = stack(await party.share(own_mean, bound=1.0, scale=36, shape=(columns,)))
+    spread = sum_of(await party.share(own_spread, bound=4.0, scale=2 * _MEAN_SCALE, shape=(columns,)))
 
     # 2. The common mean m, and sqrt(n_j / n) (m_j - m) for every party j.
     weights = _weights(counts)
@@ -205,9 +206,11 @@ async def standardise_columns(party: Party, X: NDArray[np.float64], own: OwnColu
     standard = np.clip(own.apply(X), -reach(n), reach(n))
     offset = np.where(own.deviation > 0, own.mean / np.where(own.deviation > 0, own.deviation, 1.0), 0.0)
     constant = (own.deviation == 0).astype(np.int64)
-    data = await party.share(standard, bound=reach(n), scale=DESIGN_SCALE)
-    offsets = concatenate(await party.share(offset, bound=2.0**MEAN_BITS, scale=DESIGN_SCALE))
-    constants = concatenate(await party.share(constant, bound=1))
+    expected: list[tuple[int | None, ...]] = [(n, width) for width in own.counts or (None,) * party.size]
+    data = await party.share(standard, bound=reach(n), scale=DESIGN_SCALE, shape=expected)
+    shapes = [one.shape[1:] for one in data]
+    offsets = concatenate(await party.share(offset, bound=2.0**MEAN_BITS, scale=DESIGN_SCALE, shape=shapes))
+    constants = concatenate(await party.share(constant, bound=1, shape=shapes))
     ones = party.constant(1.0, scale=DESIGN_SCALE, shape=(n, 1))
     matrix = await mask(party, concatenate([ones, *data], axis=1))
     offsets = await mask(party, offsets)

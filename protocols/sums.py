@@ -266,8 +266,8 @@ async def secure_variance(
     # 3. Shares of w_j m_j, sqrt(w_j), sqrt(w_j) m_j, with w_j the part of all rows that party j holds.
     root = np.rint(math.sqrt(weight) * 2.0**38) * 2.0**-38
     parts = np.concatenate([weight * mean, root * mean, [root]])
-    held = await party.share(parts, bound=1.0, scale=38)
-    inner = sum_of(await party.share(within_us, bound=4.0, scale=_VARIANCE_SCALE))
+    held = await party.share(parts, bound=1.0, scale=38, shape=parts.shape)
+    inner = sum_of(await party.share(within_us, bound=4.0, scale=_VARIANCE_SCALE, shape=(columns,)))
     common = sum_of([one[:columns] for one in held]).bounded_by(1.001)
 
     # 4. Between parties: sum_j (sqrt(w_j) m_j - sqrt(w_j) m)^2.
@@ -354,17 +354,17 @@ async def _share_sums(
 ) -> tuple[Share, Any]:
     """Share our sums and add up everybody's; floats in units of their column's bound."""
     if kind != "f":
-        return sum_of(await party.share(total, bound=F127.half // party.size)), None
+        return sum_of(await party.share(total, bound=F127.half // party.size, shape=total.shape)), None
     exponents: Any = _DEFAULT_EXPONENT if bounds is None else exponents_of(bounds)
     if bounds is not None and total.ndim == 0:
         exponents = exponents[0]
     room = float((F127.half // party.size) >> _SUM_SCALE)
     units = np.ldexp(total, -exponents)
-    return sum_of(await party.share(units, bound=room, scale=_SUM_SCALE)), exponents
+    return sum_of(await party.share(units, bound=room, scale=_SUM_SCALE, shape=units.shape)), exponents
 
 
 async def _share_total(party: Party, ours: Any, *, bound: int) -> Share:
-    return sum_of(await party.share(ours, bound=bound))
+    return sum_of(await party.share(ours, bound=bound, shape=np.shape(ours)))
 
 
 def _as_columns(array: NDArray[Any]) -> NDArray[np.float64]:
@@ -391,7 +391,7 @@ async def _mean_of_secret_count(
 
     # 1. The count, and the power of two that makes it 32 bits long.
     rows = await _share_total(party, np.array([len(array)]), bound=most)
-    sums = sum_of(await party.share(units, bound=float(most), scale=_COUNTED_SCALE))
+    sums = sum_of(await party.share(units, bound=float(most), scale=_COUNTED_SCALE, shape=units.shape))
     empty = await less_than(party.at("any rows"), rows, 1)
     if await open_(party, empty, to=release.to):  # who does not learn it goes on, with means that nobody sees
         raise DataError("secure_mean: no party has a row")

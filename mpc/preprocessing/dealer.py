@@ -32,6 +32,8 @@ from mpc.preprocessing.requests import (
     SignsRequest,
     WavesRequest,
     answer_chunks,
+    require_room,
+    require_room_to_move,
 )
 from mpc.words import W64, WORD_BITS
 
@@ -97,12 +99,14 @@ class DealerClient:
 
     async def uniform(self, party: Party, field: Field, shape: tuple[int, ...]) -> Mask:
         """See :class:`mpc.preprocessing.Preprocessing`."""
+        require_room(field, shape)
         stream = party.stream(DEALER_KEY, "mask")
         base = Base(party.path, stream.position, field.name, shape, 0)
         return DealerMask(field, stream.elements(field, shape), Recipe.of(base), party.size)
 
     async def bounded(self, party: Party, field: Field, shape: tuple[int, ...], bits: int) -> Mask:
         """See :class:`mpc.preprocessing.Preprocessing`."""
+        require_room(field, shape)
         stream = party.stream(DEALER_KEY, "mask")
         base = Base(party.path, stream.position, field.name, shape, bits)
         return DealerMask(field, stream.bounded(field, bits, shape), Recipe.of(base), party.size)
@@ -152,6 +156,7 @@ class DealerClient:
 
     async def carriage(self, party: Party, move: Move, field: Field, shape: tuple[int, ...]) -> Carriage:
         """See :class:`mpc.preprocessing.Preprocessing`."""
+        require_room_to_move(field, shape, move.route.rows)
         masks, pad = party.stream(DEALER_KEY, "move"), party.stream(DEALER_KEY, "pad")
         request = MoveRequest(move.route, field.name, shape, party.path, masks.position, pad.position)
         hops = [hop.factor for hop in move.hops()]
@@ -173,6 +178,7 @@ class DealerClient:
         return await carry_by_parties(party, jobs)
 
     async def _ask(self, party: Party, field: Field, shape: tuple[int, ...], request: bytes) -> Awaitable[FieldArray]:
+        require_room(field, shape)
         pad = party.stream(DEALER_KEY, "pad")
         if not self._is_last:
             return Local(pad.elements(field, shape))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpc.field import F127
 from mpc.masks import Structure
 from mpc.preprocessing.permutations import Place, Route
 from mpc.transport import CHUNK_BYTES
+from mpc.words import W64
 
 if TYPE_CHECKING:
     from mpc.field import Field
@@ -24,6 +26,7 @@ _MOST_ENTRIES = 1 << 31
 _MOST_HARMONICS = 4096
 _MOST_STRUCTURES = 32  # in all terms of a mask together
 MOST_TERMS = 8
+_MOST_BYTES = 1 << 33  # of one array, mask or result
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,27 @@ def answer_chunks(count: int, field: Field) -> list[slice]:
     """Cut an answer of ``count`` elements into messages."""
     most = CHUNK_BYTES // field.element_bytes
     return [slice(start, min(start + most, count)) for start in range(0, count, most)]
+
+
+def require_room(field: Field, shape: tuple[int, ...]) -> None:
+    """Refuse an array that is too large to be dealt at once, before anybody makes it.
+
+    Raises
+    ------
+    ValueError
+        It takes more than 2^33 bytes.
+    """
+    if math.prod(shape) * field.element_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"an array of shape {shape} over {field} is too large for a dealer, who deals at most "
+            f"{_MOST_BYTES >> 30} GiB at once: work in parts"
+        )
+
+
+def require_room_to_move(field: Field, shape: tuple[int, ...], rows: int) -> None:
+    """Refuse to move an array that is too large; see :func:`require_room`."""
+    require_room(F127, (rows,))  # a permutation is drawn by keys of 16 bytes
+    require_room(field, (*shape, 8) if field is W64 else shape)  # a word becomes 64 bytes to be moved
 
 
 def _require(condition: bool) -> None:

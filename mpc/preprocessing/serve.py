@@ -26,6 +26,8 @@ from mpc.preprocessing.requests import (
     Term,
     answer_chunks,
     parse_request,
+    require_room,
+    require_room_to_move,
 )
 from mpc.waves import angles_to_waves
 from mpc.words import W64, WORD_BITS, bit_planes, signs, unpack_bits
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
 
 # opens party `rank`'s stream of a label at a position
 OpenDealt = Callable[[int, str, int], "RandomStream"]
-# A permutation moves several arrays, and is kept for the next as long as so many rows are not exceeded.
+# A permutation moves several arrays, and is kept for the next as long as so many, of so many rows, are not exceeded.
+_MOST_KEPT = 1024
 _ROWS_KEPT = 1 << 24
+_BLOCK = 16  # every draw begins at a multiple of so many bytes
 
 
 class Dealer:
@@ -59,6 +63,7 @@ class Dealer:
         self._open = open_stream
         self._spent: dict[tuple[str, str], int] = {}
         self._kept: OrderedDict[tuple[int, Place], NDArray[np.intp]] = OrderedDict()
+        self._rows_kept = 0
 
     def answer(self, request: Request) -> tuple[Field, FieldArray]:
         """Return the correction that the last party needs.
@@ -66,7 +71,7 @@ class Dealer:
         Raises
         ------
         ValueError
-            If the request makes no sense, or asks for a pad that was used before.
+            If the request makes no sense, asks for more than is dealt at once, or for a pad that was used before.
         """
         if isinstance(request, MoveRequest):
             return self._moved(request)
@@ -75,20 +80,26 @@ class Dealer:
             other_field, b = self._total(request.b)
             if field is not other_field:
                 raise ValueError("masks of two fields")
+            require_room(field, request.result_shape(a.shape, b.shape))
             dealt = field.mul(a, b) if request.operation == "multiply" else field.matmul(a, b)
         elif isinstance(request, BitsRequest):
             source, mask = self._total(request.mask)
             if source is W64:
                 raise ValueError("planes of what is packed already")
+            require_room(W64, (request.count, -(-mask.size // WORD_BITS)))
             field, dealt = W64, bit_planes(source, mask.reshape(-1), request.count)
         elif isinstance(request, SignsRequest):
             source, words = self._total(request.mask)
             field = field_named(request.field)
             if source is not W64 or field is W64:
                 raise ValueError("signs are elements made of packed bits")
+            if request.count > words.size * WORD_BITS:
+                raise ValueError("more signs than bits")
+            require_room(field, (request.count,))
             dealt = signs(field, unpack_bits(words.reshape(-1), request.count))
         else:
             field, mask = self._total(request.mask)
+            require_room(field, (*mask.shape, 2 * len(request.harmonics)))
             dealt = angles_to_waves(
                 field, field.residue(mask, request.period), request.period, request.harmonics, request.scale
             )
@@ -101,8 +112,11 @@ class Dealer:
         for term in recipe.terms:
             if term.base.field != field.name:
                 raise ValueError("a mask over two fields")
+            require_room(field, term.base.shape)
             for rank in range(self._size):
                 summand = self._summand(rank, field, term)
+                if total is not None and summand.shape != total.shape:
+                    raise ValueError("a mask of several shapes")
                 total = summand if total is None else field.add(total, summand)
         if total is None:
             raise ValueError("a mask of nothing")
@@ -137,10 +151,11 @@ class Dealer:
         room = shape[-1] * WORD_BITS >= count if field is W64 and shape else shape[:1] == (count,)
         if not room:
             raise ValueError("a permutation of other rows than the array has")
+        require_room_to_move(field, shape, count)
         undo, apply = (place and Permutation(place, self._factors(place)) for place in request.move)
         hops = Move(undo, apply).hops()
         size_bytes = math.prod(shape) * field.element_bytes
-        self._spend("move", request.path, request.masks_at, len(hops) * size_bytes)
+        self._spend("move", request.path, request.masks_at, len(hops) * -(-size_bytes // _BLOCK) * _BLOCK)
 
         def drawn(rank: int, number: int) -> FieldArray:
             stream = self._open(rank, f"move|{request.path}", request.masks_at)
@@ -164,9 +179,11 @@ class Dealer:
         factor = self._kept.pop((rank, place), None)
         if factor is None:
             factor = draw_permutation(self._open(rank, f"permutation|{place.path}", place.position), place.rows)
+            self._rows_kept += place.rows
         self._kept[rank, place] = factor
-        while sum(map(len, self._kept.values())) > max(_ROWS_KEPT, 2 * self._size * place.rows):
-            self._kept.popitem(last=False)
+        while len(self._kept) > _MOST_KEPT or self._rows_kept > max(_ROWS_KEPT, 2 * self._size * place.rows):
+            _, oldest = self._kept.popitem(last=False)
+            self._rows_kept -= len(oldest)
         return factor
 
 
@@ -198,7 +215,7 @@ async def serve(transport: Transport, dealer: Dealer) -> None:
             break
         try:
             field, correction = dealer.answer(parse_request(data))
-        except (ValueError, TypeError, IndexError, KeyError) as error:
+        except (ValueError, TypeError, IndexError, KeyError, MemoryError) as error:
             raise PeerError(f"party {last} sent an invalid request at step {step!r}", rank=last, step=step) from error
         flat = np.ascontiguousarray(correction).reshape(-1)
         for k, part in enumerate(answer_chunks(flat.size, field)):

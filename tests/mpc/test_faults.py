@@ -29,8 +29,12 @@ from mpc import (
     truncate,
 )
 from mpc.inputs import Header
+from mpc.preprocessing import serve
+from mpc.preprocessing.permutations import Move
 from mpc.preprocessing.requests import LEAVE, parse_request
 from mpc.preprocessing.serve import field_named
+from mpc.prg import Prg
+from mpc.words import W64
 from tests.mpc.support import Message, Run, run, shares_of
 
 SECRET = 9123.456_78125  # of which no digits may show
@@ -472,6 +476,95 @@ def test_requests_that_no_program_makes(content: bytes) -> None:
     assert (done.dealer.rank, done.dealer.step) == (2, "request 0")
     assert len(str(done.dealer)) < 200
     ends(done, 3, 2, "request")
+
+
+def a_dealer(size: int = 2) -> serve.Dealer:
+    sources = [Prg(bytes([k]) * 32) for k in range(size)]
+    return serve.Dealer(size, lambda rank, label, position: sources[rank].stream(label, position))
+
+
+def term(field: str, shape: list[int], *structures: list[Any]) -> list[Any]:
+    return [["", 0, field, shape, 0], list(structures), "1"]
+
+
+WIDE, HIGH = [1 << 18, 1], [1, 1 << 18]
+# Short to ask for, and more than is dealt at once, or dear in another way.
+TOO_MUCH: dict[str, tuple[list[Any], str]] = {
+    "a mask": (["product", [term("F127", [1 << 30])], [term("F127", [1])], "multiply", "q", 0], "too large"),
+    "an outer product": (["product", [term("F61", WIDE)], [term("F61", HIGH)], "multiply", "q", 0], "too large"),
+    "an outer product of matrices": (
+        ["product", [term("F61", WIDE)], [term("F61", HIGH)], "matmul", "q", 0],
+        "too large",
+    ),
+    "a sum of a row and a column": (
+        ["product", [term("F61", WIDE), term("F61", HIGH)], [term("F61", [1])], "multiply", "q", 0],
+        "several shapes",
+    ),
+    "waves": (["waves", [term("F61", [1 << 20])], 64, [1] * 4096, 40, "q", 0], "too large"),
+    "signs of one word": (["signs", [term("W64", [1])], "F61", 65, "q", 0], "more signs than bits"),
+    "many signs of one word": (["signs", [term("W64", [1])], "F61", 10**7, "q", 0], "more signs than bits"),
+    "a long permutation": (["move", [["p", 0, 1 << 30], None], "F127", [1 << 30], "q", 0, 0], "too large"),
+    "a permutation of many bits": (["move", [["p", 0, 64], None], "W64", [1 << 28, 1], "q", 0, 0], "too large"),
+    "a digit of many bits": (
+        ["product", [term("R32", [16, 1], ["digits", []])], [term("R32", [16, 1])], "multiply", "q", 0],
+        "not an operation",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_requests_for_too_much(what: str) -> None:
+    """A dealer refuses them before it computes anything, and names who asked."""
+    content, words = TOO_MUCH[what]
+    asked = json.dumps(content).encode()
+    with pytest.raises(ValueError, match=words):
+        a_dealer().answer(parse_request(asked))
+    tamper, met = faulty("request 0$", data(asked), 2, 3)
+    done = run(program, tamper=tamper)
+    assert met
+    assert isinstance(done.dealer, PeerError)
+    ends(done, 3, 2, "request")
+
+
+def test_what_is_just_small_enough_is_dealt() -> None:
+    for content in [
+        ["signs", [term("W64", [2])], "F61", 128, "a", 0],
+        ["product", [term("R32", [15, 1], ["digits", []])], [term("R32", [15, 1])], "multiply", "b", 0],
+        ["move", [["p", 0, 64], None], "W64", [3, 1], "c", 0, 0],
+    ]:
+        assert a_dealer().answer(parse_request(json.dumps(content).encode()))[1].size
+
+
+def test_a_dealer_without_memory_blames_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(serve.Dealer, "answer", answer)
+    done = run(program)
+    assert isinstance(done.dealer, PeerError)
+    assert (done.dealer.rank, done.dealer.step) == (2, "request 0")
+
+
+def test_a_program_that_wants_too_much_of_a_dealer_is_told_so() -> None:
+    """All parties alike, before anything is made or asked for."""
+
+    async def greedy(party: Party, _: Any) -> None:
+        wide, high = [
+            await party.preprocessing.uniform(party, F127, tuple(shape)) for shape in ([1 << 15, 1], [1, 1 << 15])
+        ]
+        with pytest.raises(ValueError, match="work in parts"):
+            _ = await party.preprocessing.product(party, wide, high, "multiply")
+        with pytest.raises(ValueError, match="work in parts"):
+            await party.preprocessing.uniform(party, F127, (1 << 30,))
+        with pytest.raises(ValueError, match="work in parts"):
+            await party.preprocessing.bounded(party, F127, (1 << 30,), 40)
+        permutation = await party.preprocessing.permutation(party, 64)
+        with pytest.raises(ValueError, match="work in parts"):
+            await party.preprocessing.carriage(party, Move(apply=permutation), W64, (1 << 28, 1))
+
+    done = run(greedy)
+    done.results  # noqa: B018
+    assert not [m for m in done.sent if m.step.startswith("request")]
 
 
 def test_a_pad_is_given_out_once() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc import F61, F127, GF, AgreementError, DataError, Field, Party, RangeError, agree, open_
+from mpc import F61, F127, GF, AgreementError, DataError, Field, Party, PeerError, RangeError, agree, open_
+from mpc.inputs import Header
 from tests.mpc.support import SMALL_WORLDS, WORLDS, run, same
 
 FIELDS: list[Any] = [F127, F61, GF(10007)]
@@ -255,6 +256,73 @@ def test_another_shape_than_agreed() -> None:
     outcomes = run(program, [(4,), (2, 2), (4,)]).outcomes
     assert isinstance(outcomes[1], AgreementError)
     assert "(4,)" in str(outcomes[1])
+
+
+# (what party 1 shares, the shape that all expect, what its error says of it)
+OTHER_SHAPES: list[tuple[Any, Any, str]] = [
+    (np.zeros(()), (2, 3), "shape () agreed is (2, 3)"),
+    (np.zeros((1, 2, 3)), (2, 3), "shape (1, 2, 3)"),
+    (np.zeros((2, 4)), (2, 3), "shape (2, 4)"),
+    (np.zeros((5, 4)), (None, 3), "agreed is (any, 3)"),
+    (np.zeros(3), (None, 3), "agreed is (any, 3)"),
+    (np.zeros((4, 3)), [(2, 3), (5, 3), (None, 3)], "agreed is (5, 3)"),
+    (np.zeros(1), (), "agreed is ()"),
+]
+
+
+@pytest.mark.parametrize(("theirs", "shape", "words"), OTHER_SHAPES, ids=str)
+def test_another_shape_than_expected_of_everybody(theirs: Any, shape: Any, words: str) -> None:
+    """Each party refuses its own array before anything is sent, and a peer's header before anything is allocated."""
+
+    async def program(party: Party, own: Any) -> None:
+        await party.share(own[0], bound=5, shape=own[1])
+
+    expected = shape if isinstance(shape, list) else [shape] * 3
+    fitting = [np.zeros(tuple(7 if length is None else length for length in one)) for one in expected]
+    honest = run(program, [(fitting[0], shape), (theirs, shape), (fitting[2], shape)])
+    assert isinstance(honest.outcomes[1], DataError)
+    assert all(word in str(honest.outcomes[1]) for word in words.split(" agreed"))
+    assert not [m for m in honest.sent if m.frm == 1]
+    lying = run(program, [(fitting[0], shape), (theirs, None), (fitting[2], shape)])
+    for rank in (0, 2):
+        assert isinstance(lying.outcomes[rank], AgreementError | PeerError)
+        assert f"party 1 shares shape {theirs.shape}" in str(lying.outcomes[rank])
+
+
+def test_an_axis_may_be_free() -> None:
+    async def program(party: Party, rows: int) -> Any:
+        everybody = await party.share(np.ones((rows, 2)), bound=1, shape=(None, 2))
+        told = await party.share(np.ones((rows, 2)), bound=1, shape=[(len(one), 2) for one in everybody])
+        owned = await party.share(np.ones((rows, 2)) if party.rank == 1 else None, bound=1, owner=1, shape=(None, 2))
+        return [one.shape for one in [*everybody, *told, owned]]
+
+    for shapes in run(program, [0, 4, 2]).results:
+        assert shapes == [(0, 2), (4, 2), (2, 2)] * 2 + [(4, 2)]
+
+
+def test_shapes_for_other_parties_than_there_are() -> None:
+    async def program(party: Party, owner: int | None) -> None:
+        await party.share(np.zeros(2), bound=5, shape=[(2,)], owner=owner)
+
+    assert "1 shapes for 2 parties" in str(run(program, parties=2).outcomes[0])
+    assert isinstance(run(program, [0, 0]).outcomes[0], TypeError)
+
+
+def test_more_entries_than_are_shared_at_once() -> None:
+    """Nobody allocates more than 2^28 entries on the word of a peer, and nobody announces more."""
+    large = np.broadcast_to(np.int64(1), (1 << 20, (1 << 8) + 1))
+
+    async def program(party: Party, own: Any) -> None:
+        await party.share(own, bound=5)
+
+    done = run(program, [np.zeros(2, int), large])
+    assert isinstance(done.outcomes[1], DataError)
+    assert "share it in parts" in str(done.outcomes[1])
+    assert not [m for m in done.sent if m.frm == 1]
+    assert Header.from_bytes(Header((1 << 28,), 0, 5, "F127").to_bytes()).shape == (1 << 28,)
+    for shape in [((1 << 28) + 1,), (1 << 27, 3), (1 << 30, 0)]:
+        with pytest.raises(ValueError, match="not a header"):
+            Header.from_bytes(Header(shape, 0, 5, "F127").to_bytes())
 
 
 @pytest.mark.parametrize("theirs", [23, 25])

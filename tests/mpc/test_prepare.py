@@ -7,6 +7,7 @@ import pytest
 
 from mpc import (
     F61,
+    F127,
     Party,
     PeerError,
     PreparationError,
@@ -19,6 +20,7 @@ from mpc import (
     sigmoid,
     truncate,
 )
+from mpc.words import W64
 from tests.mpc.support import SMALL_WORLDS, WORLDS, run, seeded, shares_of
 
 X, Y = np.array([[1.5, -2.0, 0.25]]), np.array([[0.5, 3.0, -1.0]])
@@ -147,3 +149,34 @@ def test_programs_whose_steps_depend_on_what_they_open() -> None:
         return await open_(party, await until_small(party, x))
 
     np.testing.assert_allclose(run(program).results[2], np.array([0.9, 0.5]) ** 32, atol=1e-5)
+
+
+@pytest.mark.parametrize(("parties", "preprocessing"), WORLDS)
+@pytest.mark.parametrize("what", ["signs", "waves"])
+def test_scopes_are_named_as_in_the_rehearsal(parties: int, preprocessing: str, what: str) -> None:
+    """Also those whose labels a preprocessing uses for itself: what was prepared for them is found there."""
+    seen: list[tuple[bool, str]] = []
+
+    async def first_this(party: Party, x: Any) -> Any:
+        if what == "signs":
+            bits = await party.preprocessing.uniform(party, W64, (1,))
+            await (await party.preprocessing.signs(party, bits, F61, 5))
+        else:
+            angles = await party.preprocessing.bounded(party, F127, (1,), 40)
+            await (await party.preprocessing.waves(party, angles, period=64, harmonics=(1, 3), scale=40))
+        scope = party.at(what)
+        if party.rank == 0:
+            seen.append((party.rehearsing, scope.path.removeprefix(party.path).removeprefix("/")))
+        return await multiply(scope, x, x)
+
+    async def program(party: Party, _: Any) -> Any:
+        (x,) = await shares_of(party, [np.arange(3)], 4)
+        await prepare(party, first_this, x)
+        squares = [await first_this(party, x), await first_this(party, x)]  # from stock, and with nothing left in it
+        return await open_(party, *squares)
+
+    done = run(program, parties=parties, preprocessing=preprocessing)
+    for squares in done.results:
+        np.testing.assert_array_equal(squares, [[0, 1, 4]] * 2)
+    assert [rehearsing for rehearsing, _ in seen] == [True, False, False]
+    assert seen[0][1] == seen[1][1] != seen[2][1]

@@ -417,3 +417,49 @@ def test_a_dealer_gives_no_mask_twice() -> None:
     for shape in [(4,), (), (2, 3)]:
         with pytest.raises(ValueError, match="other rows"):
             server.answer(MoveRequest(request.move, "F61", shape, "c", 0, 0))
+
+
+@pytest.mark.parametrize(("field", "rows"), [("R32", 1), ("R32", 5), ("F61", 1), ("F61", 3), ("W64", 1), ("F127", 2)])
+def test_a_dealer_counts_masks_as_they_are_drawn(field: str, rows: int) -> None:
+    """Each draw begins at a block of 16 bytes, so the masks of h hops take h times the padded size."""
+    sources = [Prg(bytes([k]) * 32) for k in range(2)]
+    server = serve.Dealer(2, lambda rank, label, position: sources[rank].stream(label, position))
+    size = rows * {"R32": 4, "F61": 8, "W64": 8, "F127": 16}[field]
+    taken = 2 * -(-size // 16) * 16
+    move = Route(None, Place("a", 0, rows))
+    server.answer(MoveRequest(move, field, (rows,), "a", 0, 0))
+    for masks_at in range(0, taken, 16):
+        with pytest.raises(ValueError, match="a move was asked for twice"):
+            server.answer(MoveRequest(move, field, (rows,), "a", masks_at, 1 << 20))
+    server.answer(MoveRequest(move, field, (rows,), "a", taken, 1 << 20))
+
+
+def kept(monkeypatch: pytest.MonkeyPatch, most: int, rows_kept: int, rows: list[int]) -> tuple[int, int, int]:
+    """Return what a dealer keeps after moves of so many rows, and how many permutations it has drawn."""
+    drawn = []
+
+    def drawing(stream: Any, count: int) -> Any:
+        drawn.append(count)
+        return draw_permutation(stream, count)
+
+    monkeypatch.setattr(serve, "draw_permutation", drawing)
+    monkeypatch.setattr(serve, "_MOST_KEPT", most)
+    monkeypatch.setattr(serve, "_ROWS_KEPT", rows_kept)
+    sources = [Prg(bytes([k]) * 32) for k in range(2)]
+    server = serve.Dealer(2, lambda rank, label, position: sources[rank].stream(label, position))
+    for k, count in enumerate(rows):
+        for twice in range(2):
+            route = Route(None, Place(f"p{k}", 0, count))
+            server.answer(MoveRequest(route, "F61", (count,), f"q{k}.{twice}", 0, 0))
+    held = list(server._kept.values())
+    assert server._rows_kept == sum(map(len, held))
+    return len(held), sum(map(len, held)), len(drawn)
+
+
+def test_a_dealer_keeps_few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short they are; each is drawn once for the moves that follow one another."""
+    assert kept(monkeypatch, 10, 1000, [0] * 30) == (10, 0, 60)
+    assert kept(monkeypatch, 10, 1000, [3] * 30) == (10, 30, 60)
+    assert kept(monkeypatch, 100, 20, [3] * 30) == (6, 18, 60)
+    assert kept(monkeypatch, 100, 20, [3, 50, 3]) == (2, 6, 6)
+    assert 0 < serve._MOST_KEPT <= 1024
