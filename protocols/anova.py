@@ -120,7 +120,8 @@ async def anova(
     All parties learn what they learn in :func:`t_test`. The recipients learn the sums of squares between and within
     the groups; with ``welch`` mean and standard deviation of each group. Semi-honest.
     Error: with sums of squares in units of rows and squared bounds, ``2^-66`` within and ``2^-36`` times the standard
-    deviation of the groups' means between, besides that of :mod:`protocols.moments`.
+    deviation of the groups' means between, besides that of :mod:`protocols.moments`. F, df and p do not depend on the
+    size of the bound; sums of squares beyond floats are infinite or 0.
     Cost with rows and g groups, besides that of making the pool: sizes (2 rounds), :meth:`Pool.moments`, then 8
     rounds and ``4 g + 7`` elements; with ``welch`` 1 round and 2 g elements.
     """
@@ -155,15 +156,15 @@ async def anova(
     opened = await open_(party.at("open"), apart, within, to=release.to)
     if opened[0] is None:
         return None
-    unit = 4.0 ** int(m.exponents[0]) * sizes.n
     floor = spread_floor(made, sizes.n)
-    squares = [unit * max(0.0, float(opened[0].item())), unit * max(0.0, float(opened[1].item()))]
-    return _anova_result(made, n[kept], kept, squares, varies=float(opened[1].item()) > floor)
+    squares = [sizes.n * max(0.0, float(one.item())) for one in opened]
+    return _anova_result(made, n[kept], kept, squares, int(m.exponents[0]), varies=float(opened[1].item()) > floor)
 
 
 def _anova_result(
-    made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], squares: list[float], *, varies: bool
+    made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], squares: list[float], exponent: int, *, varies: bool
 ) -> AnovaResult:
+    """Make the test of sums of squares in units of ``4^exponent``."""
     from scipy import stats
 
     between, within = squares[0], squares[1] if varies else 0.0
@@ -176,6 +177,8 @@ def _anova_result(
     else:
         reasons = ("there is no F: the values do not vary within the groups, or by less than the bound lets be seen",)
     total = between + within
+    with np.errstate(over="ignore", under="ignore"):
+        sum_between, sum_within = (float(np.ldexp(one, 2 * exponent)) for one in (between, within))
     none = np.empty(0)
     return AnovaResult(
         False,
@@ -186,8 +189,8 @@ def _anova_result(
         statistic,
         *df,
         p_value,
-        between,
-        within,
+        sum_between,
+        sum_within,
         between / total if varies and total > 0 else math.nan,
         none,
         none,
@@ -206,9 +209,8 @@ async def _welch_anova(
     if opened[0] is None:
         return None
     n = np.maximum(n[kept], 1)
-    unit = 2.0 ** int(m.exponents[0])
-    means = unit * opened[0]
-    variances = unit**2 * np.where(opened[1] > spread_floor(made, n), opened[1], 0.0) * n / np.maximum(n - 1, 1)
+    exponent, means = int(m.exponents[0]), opened[0]
+    variances = np.where(opened[1] > spread_floor(made, n), opened[1], 0.0) * n / np.maximum(n - 1, 1)
     g = n.size
     reasons: tuple[str, ...] = ()
     statistic = df = p_value = math.nan
@@ -236,8 +238,8 @@ async def _welch_anova(
         math.nan,
         math.nan,
         math.nan,
-        means,
-        np.sqrt(variances),
+        np.ldexp(means, exponent),
+        np.ldexp(np.sqrt(variances), exponent),
         made.sizes.missing,
         reasons,
     )

@@ -17,7 +17,7 @@ from protocols.disclosure import Disclosure, Release
 from protocols.outcome import Result, notes, number, p_text, table
 from protocols.pooling import Pool
 from protocols.pools import pool
-from protocols.rank_sums import doubled_ranks, in_steps, ranked_keys
+from protocols.rank_sums import doubled_ranks, in_steps, ranked_keys, ranking
 from protocols.rows import Bound
 from protocols.variables import Numeric, numeric
 
@@ -254,7 +254,7 @@ async def correlation(
         scale = m.covariance.scale
         matrix, low, top = m.covariance[0], scale - bits, scale + 1
     else:
-        matrix, low, top = await _rank_scatter(party.at("ranks"), made, resolution)
+        matrix, low, top = await _rank_scatter(ranking(party, "ranks", made, "X", resolution), made, resolution)
     shared, varies = await normalised(party.at("normalise"), matrix, low=low, top=top)
     coefficients, inside = await open_(party.at("open"), shared, varies, to=release.to)
     if coefficients is None:

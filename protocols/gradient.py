@@ -5,13 +5,13 @@ The matrix was masked once; a step opens one number a row twice and one a column
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import NamedTuple
 
 import numpy as np
 
 from mpc import Party, Share, concatenate, less_than, matmul, multiply, sigmoid, stack, truncate, truncate_all
+from mpc.normalise import side_by_side
 from protocols.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan, penalised
 from protocols.shares import clamped
 from protocols.standardise import DESIGN_SCALE, Design, reach
@@ -118,7 +118,7 @@ async def descend(
     outside = party.constant(0)
     for count in beyond:
         outside = outside + count
-    async with asyncio.TaskGroup() as group:
+    async with side_by_side() as group:
         long = group.create_task(_gradient_is_long(scope.at("gradient"), gradient, before, plan))
         small = group.create_task(_held(scope.at("size"), w))
     checks = await less_than(scope, stack([outside, long.result()]), 1)

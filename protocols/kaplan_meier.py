@@ -110,6 +110,7 @@ async def kaplan_meier(
     scope, data = party.at("kaplan meier"), followed(time, event, rank=party.rank)
     options = {"confidence": float(confidence), "conf_type": conf_type, **release.terms()}
     points = await agreed_grid(scope.at("grid"), "kaplan_meier", grid, data, partition=partition, terms=options)
+    scope = points.scope(scope, grid)
     variables: dict[str, Variable | None] = data.on(points)
     kinds: dict[str, type[Variable]] = {"time": Categorical, "event": Categorical}
     with_groups = group is not None if grouped is None else grouped

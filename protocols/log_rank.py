@@ -110,6 +110,7 @@ async def log_rank(
     scope, data = party.at("log rank"), followed(time, event, rank=party.rank)
     options = {"weights": weights, **release.terms()}
     points = await agreed_grid(scope.at("grid"), "log_rank", grid, data, partition=partition, terms=options)
+    scope = points.scope(scope, grid)
     variables: dict[str, Variable | None] = data.on(points)
     variables["group"] = _factor(group, "group", categories, party.rank)
     with_strata = strata is not None if stratified is None else stratified

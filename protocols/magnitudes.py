@@ -45,10 +45,10 @@ async def agree_exponents(party: Party, X: NDArray[np.float64]) -> NDArray[np.in
             "use other units, or agree on a bound"
         )
     above = (largest[None, :] > levels[:-1, None]).astype(np.int64)
-    counts = sum_of(await party.share(above, bound=1))
+    counts = sum_of(await party.share(above, bound=1, shape=above.shape))
     anyone = 1 - await less_than(party, counts, 1)
     index = np.asarray(await open_(party, anyone.sum(axis=0)))
-    if party.rehearsing:  # values of any size fit then; nothing that is prepared depends on it
+    if party.rehearsing:  # values of any size fit then; whoever prepares what depends on it gives it a name of its own
         index = np.full_like(index, len(_ORDERS) - 1)
     return 4 * (index + _ORDERS.start)
 

@@ -156,7 +156,8 @@ async def t_test(
     differences (paired). No mean of a group is opened. Semi-honest. See :func:`protocols.pools.pool` for what
     is learnt where bound or categories are not declared.
     Error: that of :mod:`protocols.moments`; a standard deviation below about ``2^-28`` of the bound (rows) counts as
-    none, and t is NaN.
+    none, and t is NaN. t, df and p do not depend on the size of the bound; the other numbers are infinite or 0
+    where they are beyond floats.
     Cost with rows and n parties, besides that of making the pool: sizes (2 rounds), :meth:`Pool.moments` (5
     rounds), and 1 round and 3 elements for the result; Student 2 rounds and 3 elements more.
     """
@@ -183,16 +184,23 @@ async def t_test(
         found = await _one_group(party, made, kind)
     if found is None:
         return None
-    estimate, variances, n, std_err, df = found
+    exponent, centre, variances, n, error, df = found
     reasons: tuple[str, ...] = ()
-    if not std_err > 0:
+    # t is a quotient of numbers in the same units; what follows has the data's own, and may be beyond floats.
+    with np.errstate(over="ignore", under="ignore"):
+        null = float(np.ldexp(mean, -exponent))
+        estimate, std_err = (float(np.ldexp(value, exponent)) for value in (centre, error))
+        std_dev = np.ldexp(np.sqrt(variances), exponent)
+    if not error > 0:
         reasons = ("there is no t: the values do not vary, or by less than the bound lets them be told apart",)
         statistic = p_value = math.nan
         interval = np.array([math.nan, math.nan])
     else:
-        statistic = (estimate - mean) / std_err
+        statistic = (centre - null) / error
         p_value = _p_value(stats.t(df), statistic, alternative)
-        interval = _interval(estimate, std_err, stats.t(df), alternative, confidence)
+        interval = _interval(centre, error, stats.t(df), alternative, confidence)
+        with np.errstate(over="ignore", under="ignore"):
+            interval = np.ldexp(interval, exponent)
     groups = tuple(map(str, made.categories["group"])) if "group" in made.categories else ()
     return TTestResult(
         kind,
@@ -208,13 +216,14 @@ async def t_test(
         p_value,
         interval,
         confidence,
-        np.sqrt(variances),
+        std_dev,
         sizes.missing,
         reasons,
     )
 
 
-_Found = tuple[float, NDArray[np.float64], NDArray[np.int64], float, float]
+# In units of 2^exponent, the first one: estimate, variances, sizes, standard error, degrees of freedom.
+_Found = tuple[int, float, NDArray[np.float64], NDArray[np.int64], float, float]
 
 
 async def _two_groups(party: Party, made: Pool, kind: str) -> _Found | None:
@@ -242,16 +251,16 @@ async def _two_groups(party: Party, made: Pool, kind: str) -> _Found | None:
     opened = await open_(party.at("open"), difference, spread, to=made.release.to)
     if opened[0] is None:
         return None
-    unit = 2.0 ** int(m.exponents[0])
+    exponent, estimate = int(m.exponents[0]), float(opened[0][0])
     small = np.array([spread_floor(made, total)]) if kind == "student" else spread_floor(made, n)
-    variances = unit**2 * factors * np.where(opened[1] > small, opened[1], 0.0)
-    estimate = unit * float(opened[0][0])
+    variances = factors * np.where(opened[1] > small, opened[1], 0.0)
     if kind == "student":
-        return estimate, variances, n, math.sqrt(variances[0] * (1 / max(n[0], 1) + 1 / max(n[1], 1))), float(total - 2)
+        error = math.sqrt(variances[0] * (1 / max(n[0], 1) + 1 / max(n[1], 1)))
+        return exponent, estimate, variances, n, error, float(total - 2)
     parts = variances / np.maximum(n, 1)
     below = float((parts**2 / np.maximum(n - 1, 1)).sum())
     df = float(parts.sum() ** 2 / below) if below else math.nan
-    return estimate, variances, n, math.sqrt(parts.sum()), df
+    return exponent, estimate, variances, n, math.sqrt(parts.sum()), df
 
 
 async def _one_group(party: Party, made: Pool, kind: str) -> _Found | None:
@@ -273,9 +282,8 @@ async def _one_group(party: Party, made: Pool, kind: str) -> _Found | None:
     if opened[0] is None:
         return None
     floor = spread_floor(made, n)
-    spread = np.where(opened[1] > floor, opened[1], 0.0) * 4.0**exponent * (n / max(n - 1, 1))
-    estimate = math.ldexp(float(opened[0][0]), exponent)
-    return estimate, spread, np.array([n]), math.sqrt(spread[0] / max(n, 1)), float(n - 1)
+    spread = np.where(opened[1] > floor, opened[1], 0.0) * (n / max(n - 1, 1))
+    return exponent, float(opened[0][0]), spread, np.array([n]), math.sqrt(spread[0] / max(n, 1)), float(n - 1)
 
 
 async def _of_differences(party: Party, m: Moments, first: int, exponent: int) -> tuple[Share, Share]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc import Party, Share, concatenate, matmul, multiply, open_, sigmoid, truncate
+from mpc.normalise import side_by_side
 from protocols.agreement import agree
 from protocols.model import SharedModel
 from protocols.newton import LARGEST_PREDICTOR
@@ -102,7 +102,7 @@ async def predict_proba(
         opened = await open_(scope, p, to=recipients)
         return None if opened is None else _clipped(opened)
     edges = np.concatenate([[0], np.cumsum(counts)])
-    async with asyncio.TaskGroup() as group:
+    async with side_by_side() as group:
         tasks = [
             group.create_task(open_(scope.at(f"to {rank}"), p[int(edges[rank]) : int(edges[rank + 1])], to=[rank]))
             for rank in range(party.size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from mpc import Party, Share, is_negative, less_than, multiply, open_, stack
 from mpc.logic import maximum
+from mpc.normalise import side_by_side
 from protocols.group_means import stated
 from protocols.pooling import INPUT_SCALE
 from protocols.rank_sums import whole_bound
@@ -132,7 +132,7 @@ async def _sides(
         reached = 1 - await less_than(party.at("reached"), shared, ranks)
         return _Sides(reached, reached, None)
     held = await party.at("next").share(np.stack([low, -high]), bound=largest + 1)
-    async with asyncio.TaskGroup() as group_of_two:
+    async with side_by_side() as group_of_two:
         compared = group_of_two.create_task(
             less_than(party.at("reached"), stack([shared, shared]), np.stack([ranks, ranks + 1]))
         )

@@ -18,7 +18,7 @@ from protocols.outcome import Result, notes, number, table
 from protocols.pooling import INPUT_SCALE, ROW_BITS, Pool
 from protocols.pools import pool
 from protocols.quantile_search import Wanted, rows_wanted, searched
-from protocols.rank_sums import in_steps, ranked_keys
+from protocols.rank_sums import in_steps, ranked_keys, ranking
 from protocols.row_pool import RowPool
 from protocols.rows import Bound
 from protocols.variables import Categorical, Label, Numeric, categorical, numeric
@@ -166,9 +166,10 @@ async def quantile(
     if cells is not None:
         found = await _on_grid(wanted.scope(party, "grid"), made, cells, wanted)
     elif isinstance(made, RowPool) and release.to is None:
-        found = await searched(wanted.scope(party, "search"), made, wanted, resolution)
+        scope = ranking(wanted.scope(party, "search"), "whole", made, "x", resolution)
+        found = await searched(scope, made, wanted, resolution)
     else:
-        found = await _sorted(party.at("sort"), made, wanted, n, resolution)
+        found = await _sorted(ranking(party, "sort", made, "x", resolution), made, wanted, n, resolution)
     if found is None:
         return None
     values = np.where(n[:, np.newaxis] > 0, found, np.nan)

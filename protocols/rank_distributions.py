@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def asymptotic_p_value(u: float, n: NDArray[np.int64], ties: int, alternative: str) -> float:
+def asymptotic_p_value(u: float, n: NDArray[np.int64], ties: float, alternative: str) -> float:
     """Return p from the normal distribution, corrected for ties (``sum (t^3 - t)``) and for continuity."""
     from scipy import stats
 

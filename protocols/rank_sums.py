@@ -140,7 +140,8 @@ async def ranked_keys(
     values, largest = integers(entries), 1 << INPUT_SCALE
     if resolution is not None:
         largest = whole_bound(made, what)
-        values = _divided(values, [INPUT_SCALE - max(0, int(e)) for e in made.exponents[what]])
+        # A rehearsal may know no more of the exponents than that they are not above 2^56.
+        values = _divided(values, [INPUT_SCALE - min(max(0, int(e)), INPUT_SCALE) for e in made.exponents[what]])
     span = 4 * largest
     groups = 1 if by is None else by.shape[1]
     above = span * groups
@@ -155,6 +156,15 @@ async def ranked_keys(
     return Keys(values, above.bit_length(), span, largest)
 
 
+def ranking(party: Party, name: str, made: Pool, what: str, resolution: float | None) -> Party:
+    """Return a scope for what is done with numbers that went through :func:`in_steps`.
+
+    Without a bound their size is opened, and masks depend on it: each size has a name of its own, so that a rehearsal
+    (:func:`mpc.prepare`), which does not know it, prepares nothing of the wrong size. With one it knows it.
+    """
+    return party.at(name if resolution is None else f"{name} to {whole_bound(made, what)}")
+
+
 def whole_bound(made: Pool, what: str) -> int:
     """Return the bound of numbers that went through :func:`in_steps`: a power of two.
 
@@ -164,6 +174,8 @@ def whole_bound(made: Pool, what: str) -> int:
         The resolution is too fine for the bound.
     """
     most = int(made.exponents[what].max())
+    if made.party.rehearsing:
+        most = min(most, INPUT_SCALE)
     if most > INPUT_SCALE:
         raise DataError(f"{made.protocol}: the resolution is below 2^-{INPUT_SCALE} of the bound")
     return 1 << max(0, most)

@@ -49,13 +49,13 @@ class TimeGrid:
         reach = self.points + self.points[-1] * _SLACK
         return np.asarray(np.searchsorted(reach, times, side="left"), dtype=np.int64)
 
-    def scope(self, party: Party) -> Party:
-        """Return a scope for what depends on how many points there are.
+    def scope(self, party: Party, grid: TimeGridLike) -> Party:
+        """Return a scope for what depends on how many points there are, for a grid that was given like this.
 
         Where a step alone was given this is opened: each number has a name of its own, so that a rehearsal
         (:func:`mpc.prepare`), which does not know it, prepares nothing of the wrong shape.
         """
-        return party.at(f"{len(self)} points")
+        return party if np.ndim(grid) else party.at(f"{len(self)} points")
 
     def rounded(self, times: NDArray[np.float64], events: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """Return times and events as the analyses see them: rounded up, and censored at the last point."""

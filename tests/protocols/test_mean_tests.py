@@ -219,6 +219,56 @@ def test_values_that_do_not_vary_give_no_t_and_no_f(partition: str) -> None:
     assert sample.std_dev[0] == pytest.approx(x.std(ddof=1))
 
 
+@pytest.mark.parametrize("exponent", [900, 515, -560, -980])
+@pytest.mark.parametrize("kind", ["welch", "student", "one_sample", "paired"])
+def test_bounds_near_the_ends_of_floats_do_not_matter(kind: str, exponent: int) -> None:
+    x, y = np.split(np.random.default_rng(2).normal(0.3, 1, 80), 2)
+    both, group = np.concatenate([x, y]), np.arange(80) // 40
+
+    async def program(party: Party, own: Any) -> Any:
+        data = [np.ldexp(one, exponent) for one in own[:2]]
+        bound, mean = math.ldexp(8.0, exponent), math.ldexp(0.125, exponent)
+        if kind in ("welch", "student"):
+            return await t_test(party, data[0], own[2], kind=kind, mean=mean, bound=bound, categories=(0, 1))
+        return await t_test(party, data[0], kind=kind, y=data[1] if kind == "paired" else None, mean=mean, bound=bound)
+
+    found = all_of(program, split("rows", 3, both, -both[::-1], group))
+    if kind in ("welch", "student"):
+        expected = stats.ttest_ind(x - 0.125, y, equal_var=kind == "student")
+    else:
+        expected = stats.ttest_1samp(both if kind == "one_sample" else both + both[::-1], 0.125)
+    assert found.suppressed == ()
+    assert found.statistic == pytest.approx(expected.statistic, rel=1e-6)
+    assert found.df == pytest.approx(expected.df, rel=1e-6)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-7)
+    interval = expected.confidence_interval(0.95)
+    shift = 0.125 if kind in ("welch", "student") else 0.0
+    assert np.ldexp(found.conf_int, -exponent) == pytest.approx(np.array(interval) + shift, rel=1e-6)
+    null = math.ldexp(0.125, exponent)
+    assert found.estimate == pytest.approx(found.statistic * found.std_err + null, rel=1e-6, abs=null * 1e-6)
+
+
+@pytest.mark.parametrize("exponent", [900, 515, -560, -980])
+@pytest.mark.parametrize("welch", [False, True])
+def test_bounds_near_the_ends_of_floats_do_not_matter_to_an_analysis_of_variance(welch: bool, exponent: int) -> None:
+    from statsmodels.stats.oneway import anova_oneway
+
+    x, group = np.random.default_rng(2).normal(0.3, 1, 60), np.arange(60) % 3
+
+    async def program(party: Party, own: Any) -> Any:
+        bound = math.ldexp(8.0, exponent)
+        return await anova(party, np.ldexp(own[0], exponent), own[1], welch=welch, bound=bound, categories=(0, 1, 2))
+
+    found = all_of(program, split("rows", 3, x, group))
+    expected = anova_oneway(x, group, use_var="unequal" if welch else "equal")
+    assert found.statistic == pytest.approx(expected.statistic, rel=1e-6)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-7)
+    if welch:
+        assert np.ldexp(found.mean, -exponent) == pytest.approx([x[group == k].mean() for k in range(3)], rel=1e-6)
+    else:
+        assert found.sum_squares_within == (math.inf if exponent > 0 else 0.0)
+
+
 def test_a_constant_sample() -> None:
     async def program(party: Party, own: Any) -> Any:
         return await t_test(party, own, kind="one_sample", bound=16)

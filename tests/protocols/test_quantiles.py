@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc import AgreementError, DataError, Party, prepare
+from mpc import AgreementError, DataError, Party, PeerError, prepare
 from protocols.disclosure import Disclosure, DisclosureError
 from protocols.quantiles import quantile
+from tests.mpc.support import Message
+from tests.mpc.support import run as run_tapped
 from tests.protocols.helpers import breast_cancer, run
 from tests.protocols.promises import at_rank, watched
 
@@ -373,3 +375,31 @@ def test_a_table_shows_quantiles_by_group() -> None:
     assert "25 %" in text
     assert "50 %" in text
     assert "Rows: 40" in text
+
+
+# ---- peers that fail ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0, 4, 11, 20, 35])
+def test_a_peer_that_cuts_its_messages_short_is_named(kept: int) -> None:
+    """What runs side by side fails with the peer's fault itself, not with a group of them."""
+    x = np.arange(60.0)
+    sent = 0
+
+    def tamper(message: Message) -> list[Message]:
+        nonlocal sent
+        if message.frm != 2 or "pass" not in message.step:
+            return [message]
+        sent += 1
+        return [message if sent <= kept else message._replace(data=message.data[:-1])]
+
+    async def program(party: Party, own: Any) -> Any:
+        return await quantile(party, own, 0.3, bound=100.0)
+
+    found = run_tapped(
+        program, [x[rank::3] for rank in range(3)], preprocessing="prss", tamper=tamper, timeout_seconds=2
+    )
+    assert sent > kept
+    for outcome in found.outcomes[:2]:
+        assert isinstance(outcome, PeerError), repr(outcome)
+    assert any(outcome.rank == 2 for outcome in found.outcomes[:2])

@@ -1,6 +1,7 @@
 """Rank tests against SciPy, with ties; by sorting and on a grid; what is opened."""
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -412,3 +413,120 @@ def test_results_read_as_those_of_others() -> None:
     assert "asymptotic" in str(first)
     assert "Kruskal-Wallis" in str(second)
     assert second.to_dict()["df"] == second.df
+
+
+# ---- nearly all values are equal ----------------------------------------------------------------
+
+
+def exact_h(x: Any, group: Any) -> float:
+    """Return H in exact fractions: SciPy's own loses digits here."""
+    n = len(x)
+    doubled = [int(r) for r in 2 * stats.rankdata(x)]
+    sizes = {k: int((group == k).sum()) for k in set(group.tolist())}
+    apart = {k: sum(r for r, g in zip(doubled, group, strict=True) if g == k) - s * (n + 1) for k, s in sizes.items()}
+    squares = sum(int(t) ** 3 for t in np.unique(x, return_counts=True)[1])
+    return float(3 * (n - 1) * sum(Fraction(d * d, sizes[k]) for k, d in apart.items()) / (n**3 - squares))
+
+
+@pytest.mark.parametrize(("n", "ones"), [(300, 1), (30_000, 1), (30_000, 30), (200_000, 1), (200_000, 200)])
+def test_kruskal_wallis_is_as_exact_where_nearly_all_values_are_equal(n: int, ones: int) -> None:
+    async def program(party: Party, own: Any) -> Any:
+        return await kruskal_wallis(party, *own, categories=(0, 1, 2), grid=(0, 1, 1))
+
+    x, group = np.zeros(n), np.random.default_rng(3).integers(0, 3, n)
+    x[:ones] = 1
+    with watched() as promises:
+        found = all_of(at_rank(program), split("rows", 3, x, group))
+    assert promises.check(3) > 3
+    h = exact_h(x, group)
+    assert found.statistic == pytest.approx(h, rel=2**-29, abs=2**-34 * math.sqrt(3 * n * h) + 2**-42 * n)
+
+
+# ---- ties under a disclosure control ------------------------------------------------------------
+
+CELLS = Disclosure("cells", minimum_cell=5)
+
+
+def scores(levels: tuple[int, ...]) -> tuple[Any, Any]:
+    """Scores with so many rows at each level, which do not go with the two groups."""
+    order = np.random.default_rng(0).permutation(sum(levels))
+    return np.repeat(np.arange(len(levels)) * 1.0, levels)[order], (np.arange(sum(levels)) % 2)[order]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("levels", [(2, 28, 30), (20, 20, 20), (3, 57), (60,)])
+def test_a_minimum_cell_rounds_the_correction_for_ties(levels: tuple[int, ...], way: dict[str, Any]) -> None:
+    x, group = scores(levels)
+    rule = Disclosure("cells", minimum_cell=5) if len(levels) > 2 else Disclosure("cells", minimum_cell=2)
+    shifted = x + 3  # else it might be a table of 0 and 1
+
+    async def program(party: Party, own: Any) -> Any:
+        found = await mann_whitney(party, *own, categories=(0, 1), disclosure=rule, **way)
+        return found, [one.elements for one in party.costs.openings][-1]
+
+    with watched() as promises:
+        found, last = run(at_rank(program), split("rows", 3, shifted, group), "prss")[0]
+    promises.check(3)
+    assert last == 3
+    assert math.isnan(found.tie_correction)
+    assert "rounded to one of" in found.suppressed[0]
+    expected = stats.mannwhitneyu(x[group == 0], x[group == 1])
+    assert found.statistic == expected.statistic
+    # The variance is rounded up, by at most one step.
+    n, least = 60, rule.minimum_cell
+    y = 1 - sum(t**3 for t in levels) / n**3
+    steps = 4 * n // least
+    widest = n**3 * (1 - math.ceil(y * steps - 1e-9) / steps) - n
+    assert found.p_value == pytest.approx(
+        asymptotic_p_value(found.statistic, np.array([30, 30]), widest, "two-sided"), abs=1e-12
+    )
+    right = 1.0 if len(levels) == 1 else float(expected.pvalue)
+    assert right - 1e-12 <= found.p_value <= right + 0.1
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_scores_that_differ_in_a_small_level_look_the_same_under_a_minimum_cell(way: dict[str, Any]) -> None:
+    async def program(party: Party, own: Any) -> Any:
+        found = await mann_whitney(party, *own, categories=(0, 1), disclosure=CELLS, to=[1], **way)
+        return [(one.step, one.digest) for one in party.costs.openings], str(found)
+
+    def opened(levels: tuple[int, ...]) -> Any:
+        # As many of each level in both groups: U is the same for all.
+        x, group = np.repeat(np.arange(3) * 1.0, levels), np.arange(60) % 2
+        return run(program, split("rows", 3, x, group), "prss")
+
+    first, second = opened((2, 28, 30)), opened((4, 24, 32))
+    assert first == second
+    assert first[0][1] == "None"
+    assert opened((20, 20, 20)) != first
+
+
+def test_without_ties_a_minimum_cell_changes_nothing() -> None:
+    rng = np.random.default_rng(5)
+    for size, exact in ((14, True), (60, False)):
+        x, group = rng.permutation(size) * 1.0, np.arange(size) % 2
+
+        async def program(party: Party, own: Any) -> Any:
+            return await mann_whitney(party, *own, categories=(0, 1), disclosure=CELLS, bound=64)
+
+        found = all_of(program, split("rows", 3, x, group))
+        expected = stats.mannwhitneyu(x[group == 0], x[group == 1])
+        assert (found.exact, found.tie_correction, found.suppressed) == (exact, 1.0, ())
+        assert found.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
+@pytest.mark.parametrize("partition", ["rows", "columns"])
+def test_a_test_under_a_minimum_cell_can_be_prepared(partition: str, preprocessing: str) -> None:
+    x, group = scores((2, 28, 30))
+
+    async def work(party: Party, own: Any) -> Any:
+        return await mann_whitney(party, *own, categories=(0, 1), partition=partition, bound=8, disclosure=CELLS)
+
+    async def program(party: Party, own: Any) -> Any:
+        await prepare(party, work, own)
+        return await work(party, own)
+
+    found = run(program, split(partition, 3, x, group), preprocessing)[0]
+    assert found.statistic == stats.mannwhitneyu(x[group == 0], x[group == 1]).statistic
+    assert math.isnan(found.tie_correction)
