@@ -1,24 +1,22 @@
 """Tables of counts that are opened cell by cell: what is too small never is, nor what would tell it.
 
-Cells and totals below the agreed minimum are withheld (primary suppression). Further ones are withheld with them
-(secondary suppression) until what is opened fits several tables: no withheld number follows from the others by
-subtraction; withheld cells whose sum is known do not add up to less than the minimum; and for each withheld
-number that is small there is another table, in which it differs, that agrees in all that is opened and in which
-numbers are below the minimum. That last one is checked on shares.
+Cells below the agreed minimum are withheld (primary suppression), and with them others, and totals (secondary
+suppression), until each small cell has several values among the tables with which exactly the same would have been
+opened: neither subtraction tells it, nor that somebody knows the rule. Whether it has follows from sums that are
+told with the result; it is checked on shares. See :mod:`protocols.withholding`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import Party, Share, concatenate, less_than, open_, stack, truncate
+from mpc import Party, Share, concatenate, less_than, open_, truncate
 from protocols.disclosure import Disclosure, Release, hold
-from protocols.withholding import Layout
+from protocols.withholding import Layout, most_large, steps_wanted, told_sets
 
 # Counts are below 2^32; the quotient by a small number is right to within one before it is corrected.
 _COUNT_BITS = 33
@@ -36,7 +34,8 @@ class OpenedCounts:
     totals : numpy.ndarray
         Shape (lines,); NaN where a total is withheld.
     primary, secondary : numpy.ndarray
-        Shape (cells,), bool: withheld because it is too small, or because it would tell one that is.
+        Shape (cells,), bool: withheld because it is too small, or because it would tell one that is. Where it is not
+        told which cells are small, all that are withheld count as secondary.
     """
 
     counts: NDArray[np.float64]
@@ -51,7 +50,8 @@ class OpenedCounts:
         if self.primary.any():
             found.append(f"{int(self.primary.sum())} cells are withheld: too few rows")
         if self.secondary.any():
-            found.append(f"{int(self.secondary.sum())} cells are withheld: they would tell others that are")
+            why = "they would tell others that are" if found else "some of them have too few rows, or may have"
+            found.append(f"{int(self.secondary.sum())} cells are withheld: {why}")
         return tuple(found)
 
 
@@ -85,16 +85,17 @@ async def open_counts(
     party : Party
         A scope of its own.
     counts : Share
-        Integers from 0, shape (cells,).
+        Integers from 0, shape (cells,); everybody knows or may know how many rows they count.
     lines : sequence of numpy.ndarray
         The cells that each total adds up; all totals of sums of these cells that anybody learns, from this
         analysis or before it.
     release : Release
         Who learns the counts, and the rules.
     told : collection of int
-        Lines whose totals are opened whatever happens, as they were before; none of them below the minimum.
+        Lines whose totals are opened whatever happens, as they were before; none of them below the minimum. All
+        rows of a table with two factors, and those of its columns that are not in ``withheld``.
     withheld : collection of int
-        Lines whose totals are not opened whatever happens.
+        Lines whose totals are not opened whatever happens: columns that :func:`withheld_counts` named for their sums.
 
     Returns
     -------
@@ -103,29 +104,36 @@ async def open_counts(
 
     Notes
     -----
-    The recipients learn the counts and totals that are not withheld. All parties learn which are, from one bit for
-    each cell and total (is it below the minimum), and mostly one more, in rare cases a few: whether one of the small
-    ones is nearly told by the pattern that follows from these bits. If so, more is withheld, by a fixed rule, at last
-    everything. The sum of all cells counts as known, since analyses open how many rows there are; a cell of 0 is too
-    small as any other: it says the same of every row.
+    The recipients learn the counts and totals that are not withheld. With a minimum m all parties learn how many rows
+    there are, mostly which cells are below the minimum (see below), and which pattern of :meth:`Layout.stages` is used:
+    the first in which each set of withheld cells has a slack above w, the wanted steps (2; with m = 2 it is 1, from
+    m = 12 on a quarter of m). Slack is the sum of a set less m for each of its large cells: a function of what the
+    pattern shows, so that the last answer, "yes", follows from the result. The answers "no" before it say that the
+    slack of smaller sets was at most w. They allow all tables in which one small cell is anything from 0 to w, the
+    other small ones are 0, and the large ones of the set are m but for the last, which makes up for it. So each small
+    cell has at least w + 1 values among the tables with which exactly the same is opened, for somebody who knows the
+    rule, too; the tests find so for all small tables. A cell of 0 is too small as any other.
+    Which cells are small can tell what they are, if nearly all rows are in cells that are just at the minimum. With
+    fewer than ``cells m`` rows it may therefore be opened first (1 bit) whether there are as many large cells as there
+    can be, or one less: then nothing more is opened. Nor is it with fewer than m rows, or with nearly as many as cells
+    that are all small can have.
 
-    What holds of whatever is opened: (1) no withheld number is a linear combination of what is opened; (2) withheld
-    cells of a line whose total is opened add up to at least the minimum, as do withheld totals that partition the
-    table; (3) for each small number there are at least three tables (two with a minimum of 2) that differ in it, and
-    agree in all that is opened and in what is below the minimum, unless nothing is opened but the number of rows
-    (and totals that are told).
-    What does not hold: small numbers are not spread over all values below the minimum. Who knows the rule can leave
-    out tables of which something else would have been opened; in tight cases (few rows, large cells just at the
-    minimum) that tells a number: in the tests, for up to one table in twenty of those with 6 to 14 rows. And the
-    bits with the number of rows can tell all cells when nothing is opened: where all are small and as large as small
-    ones can be. Totals over other parts of the table that somebody learns elsewhere are not covered. Semi-honest.
-    Cost without a rule: 1 round, ``cells + lines`` elements. With a minimum: a comparison of as many entries, as many
-    bits; where cells are withheld, for each pass (mostly one) three comparisons with a few entries for each small
-    number, and 1 bit. With rounding see :func:`rounded`, of all entries.
+    What is lost: totals that count some, but not all withheld cells of a set are withheld; so are totals of lines of
+    which all cells are small, even where they are large enough. Where totals of two factors are told before (``told``),
+    one bit is opened: whether any cell is small, or what the withheld lines add to a told one. If so, all cells are
+    withheld; each then has at least w + 1 values, too.
+    What does not hold: the values need not be equally likely, and who contributed rows knows of these. Totals over
+    other parts of the table that somebody learns elsewhere are not covered, nor tables of nearly the same rows. With
+    fewer than w rows, or a minimum of 1, there are no w + 1 values. Semi-honest.
+    Cost without a rule: 1 round, ``cells + lines`` elements. With a minimum: a comparison of all cells, ``cells + 1``
+    elements, and what is shown; where cells are withheld, a comparison with an entry for each set (at most one for each
+    line of a partition, and about ``log2(cells) + 1``), and a bit for each pattern; at each of these two steps at
+    most one comparison of a single entry more. With ``told``: a comparison of at most ``cells + lines`` entries, one
+    of a single entry, and 1 bit. With rounding see :func:`rounded`, of all entries.
     """
     disclosure = release.disclosure
     hidden, small = await withheld_counts(party, counts, lines, release, told=told, withheld=withheld)
-    entries = _entries(counts, lines)
+    entries = concatenate([counts, *(_total(counts, line) for line in lines)])
     if disclosure is not None and disclosure.rounding > 1:
         entries = await rounded(party.at("rounding"), entries, disclosure.rounding)
     values = np.full(entries.size, np.nan)
@@ -155,127 +163,83 @@ async def withheld_counts(
     Returns
     -------
     hidden, small : numpy.ndarray
-        Shape (cells + lines,), bool; the same at all parties.
+        Shape (cells + lines,), bool; the same at all parties. Nothing is called small where it is not told.
     """
-    layout = Layout(counts.size, lines, frozenset(told))
+    layout = Layout(counts.size, lines)
     minimum = 0 if release.disclosure is None else release.disclosure.minimum_cell
-    if not minimum:
-        hidden = np.zeros(layout.entries, np.bool_)
-        hidden[[counts.size + k for k in withheld]] = True
-        return hidden, np.zeros_like(hidden)
-    return await _withheld(party, _entries(counts, lines), layout, minimum, withheld)
-
-
-def _entries(counts: Share, lines: Sequence[NDArray[np.int64]]) -> Share:
-    return concatenate([counts, *(_total(counts, line) for line in lines)])
+    hidden, small = np.zeros((2, counts.size + len(lines)), np.bool_)
+    if minimum and (told or withheld):
+        hidden = await _beside_told(party, counts, layout, minimum, told, withheld)
+    elif minimum:
+        found = await _small_cells(party, counts, minimum)
+        if found is None:
+            return layout.hidden([np.arange(counts.size)]), small
+        small[: counts.size] = found
+        if found.any():
+            hidden = layout.hidden(await _sets(party, counts, layout, found, minimum))
+    hidden[[counts.size + k for k in withheld]] = True
+    return hidden, small
 
 
 def _total(counts: Share, line: NDArray[np.int64]) -> Share:
     return counts[line].sum().reshape(1).bounded_by(1 << _COUNT_BITS)
 
 
-async def _withheld(
-    party: Party, entries: Share, layout: Layout, minimum: int, withheld: Collection[int]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+async def _small_cells(party: Party, counts: Share, minimum: int) -> NDArray[np.bool_] | None:
+    """Open which cells are small; None where that would tell too much."""
     scope = party.at("small")
-    small = np.asarray(await open_(scope, await less_than(scope, entries, minimum))) == 1
-    hidden = small.copy()
-    hidden[[layout.cells + k for k in withheld]] = True
-    asked = np.flatnonzero(small & ~layout.public)
-    while True:
-        while (more := _next(layout, hidden, small)) is not None:
-            hidden[more] = True
-        if not asked.size or (hidden | layout.public).all():
-            return hidden, small  # nothing but the number of rows is opened, or nothing is withheld
-        if not await _told(party.at("other tables"), entries, layout, asked, hidden, small, minimum):
-            return hidden, small
-        for entry in asked:  # which of them it is, nobody knows
-            candidates = _near(layout, entry, hidden)
-            if candidates.size:
-                hidden[layout.best(candidates, hidden)] = True
+    small = await less_than(scope, counts, minimum)
+    rows = int((await open_(scope.at("rows"), _total(counts, np.arange(counts.size))))[0])
+    most = counts.size if party.rehearsing else most_large(counts.size, rows, minimum)
+    if most is None:
+        return None
+    if most < counts.size:
+        large = (counts.size - small.sum()).reshape(1).bounded_by(counts.size)
+        if not await hold(scope.at("large"), await less_than(scope.at("fewer"), most, large)):
+            return None
+    return np.asarray(await open_(scope.at("which"), small)).astype(np.bool_)
 
 
-def _near(layout: Layout, entry: np.int64, hidden: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return what may still be withheld: in the lines of an entry, or else anywhere."""
-    free = ~hidden & ~layout.public
-    takes_part = layout.equations != 0
-    beside = takes_part[takes_part[:, entry] & ~takes_part[:, layout.public].any(axis=1)].any(axis=0) & free
-    return np.flatnonzero(beside if beside.any() else free)
+async def _sets(
+    party: Party, counts: Share, layout: Layout, small: NDArray[np.bool_], minimum: int
+) -> list[NDArray[np.int64]]:
+    """Return the sets of withheld cells of the first pattern that will do."""
+    if small.all():
+        return [np.arange(counts.size)]
+    *asked, last = layout.stages(small)
+    if last.cells < counts.size or len(last.sets) > 1:
+        raise RuntimeError("the last pattern withholds all cells, of which the number of rows is the sum")
+    if not asked:
+        return last.sets
+    sums = [(members, large) for stage in asked for members, large in zip(stage.sets, stage.large, strict=True)]
+    needed = np.array([large * minimum + steps_wanted(minimum) + 1 for _, large in sums])
+    scope = party.at("slack")
+    short = await less_than(scope, concatenate([_total(counts, members) for members, _ in sums]), needed)
+    several = len(asked[0].sets)
+    if several > 1:
+        failed = 1 - await less_than(scope.at("any"), short[:several].sum().reshape(1), 1)
+        short = concatenate([failed, short[several:]])
+    # If one pattern will do, so will all that withhold more: the bits say which is the first, and no more.
+    enough = ~np.asarray(await open_(scope.at("enough"), short)).astype(np.bool_)
+    return asked[int(np.argmax(enough))].sets if enough.any() else last.sets
 
 
-def _next(layout: Layout, hidden: NDArray[np.bool_], small: NDArray[np.bool_]) -> int | None:
-    """Return what is to be withheld as well."""
-    more = layout.next_too_few(hidden, small)
-    return layout.next_determined(hidden) if more is None else more
-
-
-async def _told(
-    party: Party,
-    entries: Share,
-    layout: Layout,
-    asked: NDArray[np.int64],
-    hidden: NDArray[np.bool_],
-    small: NDArray[np.bool_],
-    minimum: int,
-) -> bool:
-    """Open whether for one of the small entries too few other tables show the same: steps along no move lead to enough.
-
-    Along a move, small entries stay from 0 to below the minimum, and the others at least at it; the number of
-    steps between these ends is the same for all tables on the way, so that the answer does not tell them apart.
-    """
-    wanted = steps_wanted(minimum)
-    left, right, needed, owners = list[int](), list[int](), list[int](), list[list[slice]]()
-    parts: dict[tuple[int, int, int], int] = {}
-    for entry in asked:
-        owners.append([])
-        for move in layout.moves(entry, hidden, small):
-            start = len(needed)
-            for down, up in product(_ends(move, small, minimum), _ends(-move, small, minimum)):
-                # Room for d / |v| steps down and u / |w| up: d |w| + u |v| is at least the wanted steps, times |v w|.
-                v, w = abs(int(move[down[0]])), abs(int(move[up[0]]))
-                left.append(parts.setdefault((*down, w), len(parts)))
-                right.append(parts.setdefault((*up, v), len(parts)))
-                needed.append(wanted * v * w)
-            owners[-1].append(slice(start, len(needed)))
-    if not all(owners):
-        return True
-    places, signs, offsets, factors = np.array([(k, *_room(k, e, minimum), f) for k, e, f in parts]).T
-    room = (entries[places] * signs + offsets) * factors
-    short = await less_than(party.at("limits"), room[np.array(left)] + room[np.array(right)], np.array(needed))
-
-    # How many pairs of ends each move fails, then how many moves fail none, then whether that is so for an entry.
-    width = max(map(len, owners))
-    failed = [
-        stack([short[found[j]].sum() if j < len(found) else party.constant(1) for j in range(width)])
-        for found in owners
-    ]
-    possible = await less_than(party.at("possible"), stack(failed), 1)
-    none = await less_than(party.at("none"), possible.sum(axis=1), 1)
-    return not await hold(party, none)
-
-
-def steps_wanted(minimum: int) -> int:
-    """Return how many steps a small number must be able to make without any other change in what is opened."""
-    return min(minimum - 1, max(2, minimum // 4))
-
-
-_FLOOR_SMALL, _FLOOR_LARGE, _CEILING = range(3)
-
-
-def _ends(move: NDArray[np.int64], small: NDArray[np.bool_], minimum: int) -> list[tuple[int, int]]:
-    """Return the entries, and which of their ends, that bound how often a move can be taken back."""
-    found = []
-    for k in np.flatnonzero(move).tolist():
-        if move[k] > 0:
-            found.append((k, _FLOOR_SMALL if small[k] else _FLOOR_LARGE))
-        elif small[k]:
-            found.append((k, _CEILING))
-    return found
-
-
-def _room(entry: int, end: int, minimum: int) -> tuple[int, int]:
-    """Return sign and offset of the distance to an end: ``x``, ``x - minimum``, or ``minimum - 1 - x``."""
-    return [(1, 0), (1, -minimum), (-1, minimum - 1)][end]
+async def _beside_told(
+    party: Party, counts: Share, layout: Layout, minimum: int, told: Collection[int], withheld: Collection[int]
+) -> NDArray[np.bool_]:
+    """Return which cells and totals are to be withheld, where some totals are known: all, if any cell is small."""
+    sets = told_sets(layout, told, withheld)
+    held = layout.hidden(sets)
+    known = [counts.size + k for k, line in enumerate(layout.lines) if k in told or len(line) == counts.size]
+    others = np.flatnonzero(~held[: counts.size])
+    if others.size:
+        entries = concatenate([counts[others], *(_total(counts, members) for members in sets)])
+        if await hold(party.at("any"), await less_than(party.at("small"), entries, minimum)):
+            held[known] = False
+            return held
+    held[:] = True
+    held[known] = False
+    return held
 
 
 async def rounded(party: Party, counts: Share, base: int) -> Share:

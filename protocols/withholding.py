@@ -1,20 +1,42 @@
-"""Which cells and totals of a table to withhold: what a pattern of them tells, from public facts alone.
+"""Which cells and totals of a table to withhold, from public facts alone: which cells are too small, and how many rows.
 
-Cells and totals are entries of one list. Each total is the sum of its cells; these equations are all that the
-patterns here know. No number of a table is looked at.
+The cells that are withheld fall into sets whose sums follow from what is shown; nothing else about them does. So what
+is shown tells of a set with ``c`` large cells and sum ``S`` that its small cells are from 0 to below the minimum m
+and add up to at most ``S - c m``: its slack. A total is shown only if it is made of cells that are shown and of whole
+sets, so that sets never share an equation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-_NOTHING = 1e-6  # the numbers compared to it are quotients of small integers
-_STEPS = (1, 2, 3, 4, 6)
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A pattern, and what must hold for it to be used.
+
+    Attributes
+    ----------
+    sets : list of numpy.ndarray
+        Cells that are withheld, in sets whose sums are told.
+    large : list of int
+        How many cells of each set are at least the minimum.
+    """
+
+    sets: list[Cells]
+    large: list[int]
+
+    @property
+    def cells(self) -> int:
+        """How many cells are withheld."""
+        return sum(map(len, self.sets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,145 +48,138 @@ class Layout:
     cells : int
     lines : sequence of numpy.ndarray
         The cells of each total.
-    told : frozenset of int
-        Lines whose totals everybody knows anyway.
     """
 
     cells: int
-    lines: Sequence[NDArray[np.int64]]
-    told: frozenset[int] = frozenset()
-
-    @property
-    def entries(self) -> int:
-        """Cells and totals."""
-        return self.cells + len(self.lines)
+    lines: Sequence[Cells]
 
     @cached_property
-    def equations(self) -> NDArray[np.float64]:
-        """Shape (lines, entries): cells less their total, which is 0."""
-        found = np.zeros((len(self.lines), self.entries))
+    def takes_part(self) -> NDArray[np.bool_]:
+        """Shape (lines, cells): whether a total counts a cell."""
+        found = np.zeros((len(self.lines), self.cells), np.bool_)
         for k, line in enumerate(self.lines):
-            found[k, line] = 1
-            found[k, self.cells + k] = -1
+            found[k, line] = True
         return found
 
     @cached_property
-    def public(self) -> NDArray[np.bool_]:
-        """Entries that everybody knows: totals of all cells (the number of rows is opened), and those that are told."""
-        whole = [len(np.unique(line)) == self.cells or k in self.told for k, line in enumerate(self.lines)]
-        return np.array([False] * self.cells + whole)
-
-    @cached_property
-    def partitions(self) -> list[list[int]]:
-        """Totals, as entries, that follow one another and add up to all cells."""
-        found, current, covered = [], list[int](), np.zeros(self.cells, np.bool_)
-        for k, line in enumerate(self.lines):
+    def partitions(self) -> list[list[Cells]]:
+        """Lines that follow one another and together have each cell once."""
+        found, current, covered = [], list[Cells](), np.zeros(self.cells, np.bool_)
+        for line in self.lines:
             if covered[line].any():
                 current, covered = [], np.zeros(self.cells, np.bool_)
-            current.append(self.cells + k)
+            current.append(line)
             covered[line] = True
             if covered.all():
                 found.append(current)
                 current, covered = [], np.zeros(self.cells, np.bool_)
+        return found or [[np.arange(self.cells)]]
+
+    def hidden(self, sets: Sequence[Cells]) -> NDArray[np.bool_]:
+        """Return which cells and totals are withheld, shape (cells + lines,): totals that have a part of a set."""
+        cells, totals = np.zeros(self.cells, np.bool_), np.zeros(len(self.lines), np.bool_)
+        for members in sets:
+            cells[members] = True
+            held = self.takes_part[:, members]
+            totals |= held.any(axis=1) & ~held.all(axis=1)
+        return np.concatenate([cells, totals])
+
+    def stages(self, small: NDArray[np.bool_]) -> list[Stage]:
+        """Return patterns for a table in which some cells are small, and others are not; later ones show less.
+
+        Parameters
+        ----------
+        small : numpy.ndarray
+            Shape (cells,).
+
+        Notes
+        -----
+        The first has a set for each line of the partition with which most is shown. In the next these are one set, to
+        which large cells are then added, up to all cells: that one is for tables for which no other will do.
+        """
+        firsts = [_first(self, partition, small) for partition in self.partitions]
+        first = min(firsts, key=lambda stage: int(self.hidden(stage.sets).sum()))
+        held, large = np.concatenate(first.sets), sum(first.large)
+        found = [first] if len(first.sets) == 1 else [first, Stage([held], [large])]
+        others = np.setdiff1d(np.flatnonzero(~small), held)
+        more = 1
+        while more < len(others):
+            found.append(Stage([np.concatenate([held, others[:more]])], [large + more]))
+            more *= 2
+        if len(others):
+            found.append(Stage([np.arange(self.cells)], [large + len(others)]))
         return found
 
-    # ---- what follows by subtraction ------------------------------------------------------------
 
-    def next_determined(self, hidden: NDArray[np.bool_]) -> int | None:
-        """Return an entry to withhold as well, if one that is withheld follows from those that are not.
-
-        Of the entries that leave fewest determined; if no single one helps, of those that stand in most lines with
-        one withheld entry. Cells before totals, the last of several.
-        """
-        unknown = np.flatnonzero(hidden & ~self.public)
-        if not unknown.size:
-            return None
-        held = self.equations[:, unknown]
-        inverse = np.linalg.pinv(held)
-        determined = 1 - (inverse.T * held).sum(axis=0) < _NOTHING
-        candidates = np.flatnonzero(~hidden & ~self.public)
-        if not determined.any() or not candidates.size:
-            return None
-        # A candidate that the unknown entries can make up for, in which a determined one takes part, frees that one.
-        columns = self.equations[:, candidates]
-        needed = inverse @ columns
-        made_up = np.abs(held @ needed - columns).max(axis=0) < _NOTHING
-        frees = (np.abs(needed[determined]) > _NOTHING).sum(axis=0) * made_up
-        if frees.any():
-            return self._last_best(candidates, frees)
-        return self.best(candidates, hidden)
-
-    def best(self, candidates: NDArray[np.int64], hidden: NDArray[np.bool_]) -> int:
-        """Choose the candidate that stands in most lines with a single withheld entry."""
-        takes_part = self.equations != 0
-        single = (takes_part & (hidden & ~self.public)).sum(axis=1) == 1
-        return self._last_best(candidates, takes_part[single][:, candidates].sum(axis=0))
-
-    def _last_best(self, candidates: NDArray[np.int64], scores: NDArray[np.int64]) -> int:
-        scores = scores * 2 + (candidates < self.cells)
-        return int(candidates[len(scores) - 1 - int(np.argmax(scores[::-1]))])
-
-    # ---- what withheld entries add up to --------------------------------------------------------
-
-    def next_too_few(self, hidden: NDArray[np.bool_], small: NDArray[np.bool_]) -> int | None:
-        """Return an entry to withhold as well, if withheld entries whose sum is known are all small.
-
-        With one beside them that is not, they add up to the minimum.
-        """
-        known, places = ~hidden | self.public, np.arange(self.entries)
-        sums = [line for k, line in enumerate(self.lines) if known[self.cells + k]]
-        for members in [*sums, *(np.array(totals) for totals in self.partitions)]:
-            held = members[hidden[members] & ~self.public[members]]
-            candidates = members[~hidden[members] & ~self.public[members]]
-            if held.size and small[held].all() and candidates.size:
-                return self.best(places[candidates], hidden)
-        return None
-
-    # ---- what other tables show the same --------------------------------------------------------
-
-    def moves(self, entry: int, hidden: NDArray[np.bool_], small: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-        """Return steps from a table to others that show the same, in which a withheld entry is another one."""
-        unknown = np.flatnonzero(hidden & ~self.public)
-        others = unknown[unknown != entry]
-        large, tight = others[~small[others]], others[small[others]]
-        middle = len(large) // 2
-        turned = np.concatenate([large[middle:], large[:middle]])
-        # The large ones have room to change; which of them has most is not known, so several ways are tried.
-        orders = [np.concatenate([one, tight]) for one in (large, large[::-1], turned, turned[::-1])]
-        found: dict[bytes, NDArray[np.int64]] = {}
-        for order in orders:
-            step = _combination(self.equations[:, order], -self.equations[:, entry])
-            if step is None:
-                continue
-            for factor in _STEPS:
-                whole = np.rint(step * factor)
-                if np.abs(whole - step * factor).max(initial=0) < _NOTHING:
-                    move = np.zeros(self.entries, np.int64)
-                    move[order], move[entry] = whole.astype(np.int64), factor
-                    found[move.tobytes()] = move
-                    break
-        return list(found.values())
-
-
-def _combination(columns: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Write a vector as a combination of the first independent columns; None if it is none."""
-    work, pivots = np.column_stack([columns, target]), list[tuple[int, int]]()
-    for j in range(columns.shape[1]):
-        top = len(pivots)
-        if top == len(work):
-            break
-        k = top + int(np.argmax(np.abs(work[top:, j])))
-        if abs(work[k, j]) < _NOTHING:
+def _first(layout: Layout, partition: Sequence[Cells], small: NDArray[np.bool_]) -> Stage:
+    """Return a set for each line that has small cells, each with a large cell; lines of small ones join another."""
+    sets = [line[small[line]] for line in partition]
+    free = [line[~small[line]] for line in partition]
+    lone = [k for k in range(len(sets)) if len(sets[k]) and not len(free[k])]
+    if lone:
+        held = [k for k in range(len(sets)) if len(sets[k]) and len(free[k])]
+        host = (held or [k for k in range(len(sets)) if len(free[k])])[0]
+        sets[host] = np.concatenate([sets[host], *(sets[k] for k in lone)])
+    found, hidden = list[Cells](), small.copy()
+    for k, members in enumerate(sets):
+        if not len(members) or k in lone:
             continue
-        work[[top, k]] = work[[k, top]]
-        work[top] /= work[top, j]
-        factors = work[:, j].copy()
-        factors[top] = 0
-        work -= np.outer(factors, work[top])
-        pivots.append((top, j))
-    if np.abs(work[len(pivots) :, -1]).max(initial=0) > _NOTHING:
+        # Of the large cells the one with which fewest totals more have to be withheld; the last of several.
+        touched = layout.takes_part[:, hidden].any(axis=1)
+        scores = layout.takes_part[touched][:, free[k]].sum(axis=0)
+        best = free[k][len(scores) - 1 - int(np.argmax(scores[::-1]))]
+        hidden[best] = True
+        found.append(np.append(members, best))
+    return Stage(found, [1] * len(found))
+
+
+# ---- what the rule itself must not tell ---------------------------------------------------------
+
+
+def steps_wanted(minimum: int) -> int:
+    """Return how many values a small number must be able to have beside its own."""
+    return min(minimum - 1, max(2, minimum // 4))
+
+
+def most_large(cells: int, rows: int, minimum: int) -> int | None:
+    """Return how many cells may be large, if it is to be told which are; None where that is never told.
+
+    Parameters
+    ----------
+    cells, rows, minimum : int
+
+    Notes
+    -----
+    With l large cells a small one is at most ``rows - l minimum``. Where that is less than the wanted steps for the
+    largest l that there can be, these tables are not told apart from those with one large cell less: in them any cell
+    can be anything from 0 to the wanted steps. If all cells are small, the number of rows bounds them from below.
+    """
+    steps = steps_wanted(minimum)
+    if rows >= cells * minimum:
+        return cells
+    largest, rest = divmod(rows, minimum)
+    all_small = cells * (minimum - 1)
+    if not largest or all_small - steps < rows <= all_small:
         return None
-    step = np.zeros(columns.shape[1])
-    for row, j in pivots:
-        step[j] = work[row, -1]
-    return step
+    if rest >= steps:
+        return cells
+    return largest - 2 if largest > 1 else None
+
+
+# ---- totals that are known anyway ---------------------------------------------------------------
+
+
+def told_sets(layout: Layout, told: Collection[int], withheld: Collection[int]) -> list[Cells]:
+    """Return the cells of withheld lines in sets whose sums are told: one for each told line, one for the others."""
+    held = np.zeros(layout.cells, np.bool_)
+    for k in withheld:
+        held[layout.lines[k]] = True
+    found = []
+    for k in told:
+        members = layout.lines[k][held[layout.lines[k]]]
+        if len(members):
+            found.append(members)
+            held[members] = False
+    if held.any():
+        found.append(np.flatnonzero(held))
+    return found

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ import pytest
 import protocols.suppression as suppression
 from protocols.disclosure import Disclosure, Release
 from protocols.suppression import OpenedCounts, lines_of, open_counts
+
+T = TypeVar("T")
 
 
 class Clear:
@@ -27,6 +28,9 @@ class Clear:
 
     def __add__(self, other: Any) -> Clear:
         return Clear(self.values + _values(other))
+
+    def __rsub__(self, other: Any) -> Clear:
+        return Clear(_values(other) - self.values)
 
     def __mul__(self, other: Any) -> Clear:
         return Clear(self.values * _values(other))
@@ -43,15 +47,15 @@ class Clear:
 
 
 class Nobody:
-    """A party that keeps nothing secret."""
+    """A party that keeps nothing secret, and remembers what was opened."""
 
-    rank, size = 0, 1
+    rank, size, rehearsing = 0, 1, False
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
 
     def at(self, label: str) -> Nobody:
         return self
-
-    def constant(self, value: Any) -> Clear:
-        return Clear(value)
 
 
 def _values(x: Any) -> Any:
@@ -63,10 +67,12 @@ async def _less_than(party: Any, x: Any, y: Any) -> Clear:
 
 
 async def _open(party: Any, x: Clear, to: Any = None) -> Any:
+    party.seen.append(tuple(x.values.tolist()))
     return x.values
 
 
 async def _hold(party: Any, fails: Clear) -> bool:
+    party.seen.append((int(fails.values.any()),))
     return not fails.values.any()
 
 
@@ -76,17 +82,32 @@ def in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suppression, "open_", _open)
     monkeypatch.setattr(suppression, "hold", _hold)
     monkeypatch.setattr(suppression, "concatenate", lambda parts: Clear(np.concatenate([p.values for p in parts])))
-    monkeypatch.setattr(suppression, "stack", lambda parts: Clear(np.stack([p.values for p in parts])))
 
 
 def shown(table: Any, minimum: int, lines: Sequence[Any] | None = None) -> OpenedCounts:
     """Return what is opened of a table."""
-    array = np.asarray(table)
+    return seen(table, minimum, lines)[0]
+
+
+def seen(
+    table: Any, minimum: int, lines: Sequence[Any] | None = None, **known: Any
+) -> tuple[OpenedCounts, tuple[tuple[int, ...], ...]]:
+    """Return what is opened of a table, and all that was opened on the way to it."""
+    array, party = np.asarray(table), Nobody()
     release = Release(None, Disclosure("test", minimum_cell=minimum))
     where = lines_of(array.shape) if lines is None else lines
-    opened = asyncio.run(open_counts(Nobody(), Clear(array.reshape(-1)), where, release))  # type: ignore[arg-type]
+    opened = finished(open_counts(party, Clear(array.reshape(-1)), where, release, **known))  # type: ignore[arg-type]
     assert opened is not None
-    return opened
+    return opened, tuple(party.seen)
+
+
+def finished(steps: Coroutine[Any, Any, T]) -> T:
+    """Run what waits for nobody."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise RuntimeError("it waits for somebody")
 
 
 def tables(n: int, cells: int) -> Iterator[tuple[int, ...]]:
