@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, open_
 from protocols.disclosure import Disclosure, Release
-from protocols.group_means import between, spread_floor, weighted
+from protocols.group_means import between, coarse, spread_floor, weighted
 from protocols.moments import Moments
 from protocols.outcome import Result, notes, number, p_text, table
 from protocols.pooling import Pool
@@ -174,6 +174,7 @@ def _anova_result(
     if varies and min(df) > 0:
         statistic = (between / df[0]) / (within / df[1])
         p_value = float(stats.f.sf(statistic, *df))
+        reasons = coarse(within / made.sizes.n)
     else:
         reasons = ("there is no F: the values do not vary within the groups, or by less than the bound lets be seen",)
     total = between + within
@@ -223,6 +224,7 @@ async def _welch_anova(
         statistic = numerator / (1 + 2 * (g - 2) / (g**2 - 1) * spread)
         df = (g**2 - 1) / (3 * spread)
         p_value = float(stats.f.sf(statistic, g - 1, df))
+        reasons = coarse(variances)
     else:
         reasons = ("there is no F: the values of a group do not vary, or by less than the bound lets be seen",)
     return AnovaResult(

@@ -15,7 +15,7 @@ from protocols.agreement import agree, announce
 from protocols.disclosure import Release, check_public, hold, refusal
 from protocols.magnitudes import exponents_of
 from protocols.moments import Moments, column_moments
-from protocols.pooling import INPUT_SCALE, Pool, value_rules
+from protocols.pooling import INPUT_SCALE, Pool, pair_rules, value_rules
 from protocols.row_pool import checked_labels, indicators
 from protocols.shares import sum_of
 from protocols.variables import Categorical, Label, Numeric, Variable, check_rows
@@ -98,6 +98,27 @@ class ColumnPool(Pool):
         tables = table.reshape(1, width).broadcast_to((few.size // width, width)).reshape(-1)
         if not await hold(scope.at("hold"), (await multiply(scope, few, tables)).bounded_by(1)):
             raise refusal(disclosure, self.protocol, value_rules(disclosure, by))
+
+    async def check_pairs(self, what: str) -> None:
+        """See :class:`protocols.pooling.Pool`."""
+        disclosure, width = self.release.disclosure, len(self.names[what])
+        first, second = np.triu_indices(width, 1)
+        if disclosure is None or not disclosure.minimum_cell or not first.size:
+            return
+        scope = self.party.at("pairs")
+        weight = self.party.constant(1, shape=(self.rows,)) if self._weight is None else self._weight
+        sides = await self._values(what)
+        counted = [(await multiply(scope, side, weight.reshape(self.rows, 1))).bounded_by(1) for side in sides]
+        cells = [
+            (await matmul(scope, a.T, b)).bounded_by(max(self.rows, 1))[first, second] for a in counted for b in sides
+        ]
+        # A pair is a table if its four cells are all rows that count.
+        rest = (weight.sum().reshape(1).broadcast_to((first.size,)) - sum_of(cells)).bounded_by(max(self.rows, 1))
+        table = await less_than(scope.at("table"), rest, 1)
+        few = await less_than(scope.at("few"), concatenate(cells), disclosure.minimum_cell)
+        tables = table.reshape(1, first.size).broadcast_to((4, first.size)).reshape(-1)
+        if not await hold(scope.at("hold"), (await multiply(scope, few, tables)).bounded_by(1)):
+            raise refusal(disclosure, self.protocol, pair_rules(disclosure))
 
     async def _values(self, what: str) -> tuple[Share, Share]:
         """Return of each entry whether it is 1, and whether it is 0, as the parties that hold the columns say."""

@@ -156,8 +156,8 @@ async def covariance(
     -----
     Rows with a missing value in any column are left out. All parties learn how many rows are used, and in how many
     something is missing; the recipients the covariances, but no mean. Semi-honest. See :func:`protocols.pools.pool`.
-    Of two columns of 0 and 1 the covariance and both variances tell the table of both, up to which value is which; a
-    minimum cell holds for the values of each column, not for the cells of that table.
+    Of two columns of 0 and 1 the covariance and both variances tell the table of both, up to which value is which; so a
+    minimum cell holds for the cells of that table, too (:meth:`Pool.check_pairs`).
     Error: see :mod:`protocols.moments`. Cost with rows: that of making the pool and of the moments, and 1 round
     and ``d (d + 1) / 2`` elements.
     """
@@ -167,6 +167,7 @@ async def covariance(
     if sizes.n < 2 and not party.rehearsing:
         raise DataError(f"covariance: {sizes.n} rows are too few")
     await made.check_values("X")
+    await made.check_pairs("X")
     m = await made.moments("X")
     d = len(m.exponents)
     rows, columns = np.triu_indices(d)
@@ -247,6 +248,7 @@ async def correlation(
     if d < 2:
         raise DataError("correlation takes at least two columns")
     await made.check_values("X", sums=kind == "pearson")
+    await made.check_pairs("X")
     if kind == "pearson":
         bits = _SPREAD_BITS[partition]
         _check_complete(made, kind)

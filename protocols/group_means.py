@@ -82,6 +82,27 @@ def stated(x: Share, bound: float) -> Share:
     return Share(x.field, x.values, x.scale, ceil_scaled(bound, x.scale), leads=x.leads)
 
 
+# A standard deviation below this part of the bound leaves few digits of a test.
+_COARSE = 2.0**-14
+
+
+def coarse(variances: Any) -> tuple[str, ...]:
+    """Say that values vary by little, compared with their bound: less than six digits of the result may be right.
+
+    Parameters
+    ----------
+    variances : array_like
+        In squared units of the bound.
+    """
+    spread = np.asarray(variances, dtype=np.float64)
+    if not ((spread > 0) & (spread < _COARSE**2)).any():
+        return ()
+    return (
+        "the values vary by less than 2^-14 of their bound: less than six digits may be right; agree on a bound that is "
+        "closer to them, or take off a constant",
+    )
+
+
 def spread_floor(made: Pool, n: Any) -> Any:
     """Return what a variance is at least, in squared units, if it is told apart from none.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, Share, open_, truncate_all
 from protocols.disclosure import Disclosure, Release
-from protocols.group_means import spread_floor, weighted
+from protocols.group_means import coarse, spread_floor, weighted
 from protocols.moments import COVARIANCE_SCALE, MEAN_SCALE, Moments
 from protocols.outcome import Result, notes, number, p_text, table
 from protocols.pooling import Pool
@@ -196,6 +196,7 @@ async def t_test(
         statistic = p_value = math.nan
         interval = np.array([math.nan, math.nan])
     else:
+        reasons = coarse(variances)
         statistic = (centre - null) / error
         p_value = _p_value(stats.t(df), statistic, alternative)
         interval = _interval(centre, error, stats.t(df), alternative, confidence)

@@ -40,6 +40,11 @@ def value_rules(disclosure: Disclosure, by: str | None) -> list[str]:
     return found
 
 
+def pair_rules(disclosure: Disclosure) -> list[str]:
+    """Return the rule for pairs of columns in words; see :meth:`Pool.check_pairs`."""
+    return [f"at least {disclosure.minimum_cell} rows for each combination of values of two columns of 0 and 1"]
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How many rows an analysis is made of; public.
@@ -139,6 +144,21 @@ class Pool(ABC):
         Notes
         -----
         All parties learn one bit, whether all rules hold. Cost: see :func:`protocols.disclosure.check`.
+        """
+
+    @abstractmethod
+    async def check_pairs(self, what: str) -> None:
+        """Check the rule for cells of the tables that pairs of columns of 0 and 1 make: a covariance tells them.
+
+        Raises
+        ------
+        DisclosureError
+            At all parties: a combination of values of two such columns is too rare.
+
+        Notes
+        -----
+        All parties learn one bit, whether all combinations occur in enough rows. Cost: a comparison of ``2 d (d - 1)``
+        entries for d columns and one of a single entry; with columns also a product of d columns over all rows.
         """
 
     async def open_sizes(self, *, parameters: int = 0) -> Sizes:

@@ -13,7 +13,7 @@ from protocols.agreement import agree, announce
 from protocols.disclosure import Release, check, dominated, hold, refusal, short_of
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.moments import Moments, row_moments
-from protocols.pooling import INPUT_SCALE, ROW_BITS, Pool, value_rules
+from protocols.pooling import INPUT_SCALE, ROW_BITS, Pool, pair_rules, value_rules
 from protocols.shares import sum_of
 from protocols.variables import Categorical, Label, Numeric, Variable, check_rows, ordered
 
@@ -100,6 +100,24 @@ class RowPool(Pool):
             fails.append(await dominated(self.party.at("dominance"), parts, share))
         if fails and not await hold(self.party.at("values"), concatenate(fails)):
             raise refusal(disclosure, self.protocol, value_rules(disclosure, by))
+
+    async def check_pairs(self, what: str) -> None:
+        """See :class:`protocols.pooling.Pool`."""
+        disclosure, values = self.release.disclosure, self.numbers(what).values
+        first, second = np.triu_indices(values.shape[1], 1)
+        if disclosure is None or not disclosure.minimum_cell or not first.size:
+            return
+        table = ((values == 0) | (values == 1)).all(axis=0)
+        ours = []
+        for a in (0, 1):
+            for b in (0, 1):
+                cells = ((values == a).astype(np.int64).T @ (values == b).astype(np.int64))[first, second]
+                ours.append(np.where(table[first] & table[second], cells, disclosure.minimum_cell))
+        capped = np.minimum(np.concatenate(ours), disclosure.minimum_cell)
+        scope = self.party.at("pairs")
+        fails = await short_of(scope, capped, np.full(len(capped), disclosure.minimum_cell))
+        if not await hold(scope.at("hold"), fails):
+            raise refusal(disclosure, self.protocol, pair_rules(disclosure))
 
     async def counts(self, *factors: str) -> Share:
         """See :class:`protocols.pooling.Pool`."""

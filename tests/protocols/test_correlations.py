@@ -13,7 +13,7 @@ from mpc.normalise import normalise
 from mpc.series import evaluate, inverse_root_series
 from protocols.correlations import correlation, correlation_intervals, covariance, normalised
 from protocols.disclosure import Disclosure, DisclosureError
-from tests.protocols.helpers import diabetes, run
+from tests.protocols.helpers import diabetes, run, run_one
 from tests.protocols.promises import at_rank, watched
 
 WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
@@ -307,3 +307,18 @@ def test_spearman_intervals_are_those_of_bonett_and_wright() -> None:
     half = 1.959963984540054 * math.sqrt((1 + 0.125) / 25)
     assert (low, high) == pytest.approx((math.tanh(math.atanh(0.5) - half), math.tanh(math.atanh(0.5) + half)))
     assert np.isnan(correlation_intervals(np.array([0.5]), 3, "pearson", 0.95)).all()
+
+
+@pytest.mark.parametrize("analysis", [covariance, correlation])
+@pytest.mark.parametrize("partition", ["rows", "columns"])
+def test_a_rare_combination_of_two_columns_is_not_told(analysis: Any, partition: str) -> None:
+    """Each value of each column is frequent; only together they are rare."""
+    X = np.zeros((60, 2))
+    X[:30, 0] = X[29:50, 1] = 1
+    few = Disclosure("few", minimum_cell=5)
+    parts = [X[:20], X[20:]] if partition == "rows" else [X[:, :1], X[:, 1:]]
+    with pytest.raises(DisclosureError, match="each combination of values of two columns"):
+        run_one(analysis, parts, "dealer", partition=partition, disclosure=few)
+    X[25:35, 1] = 1
+    parts = [X[:20], X[20:]] if partition == "rows" else [X[:, :1], X[:, 1:]]
+    assert run_one(analysis, parts, "dealer", partition=partition, disclosure=few).n == 60

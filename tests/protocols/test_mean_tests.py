@@ -13,7 +13,7 @@ from protocols.disclosure import Disclosure, DisclosureError
 from protocols.group_means import weighted
 from protocols.mean_tests import TTestResult, t_test
 from tests.mpc.support import opened
-from tests.protocols.helpers import breast_cancer, diabetes, run
+from tests.protocols.helpers import breast_cancer, diabetes, run, run_one
 from tests.protocols.promises import at_rank, watched
 
 WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
@@ -466,3 +466,13 @@ def test_results_read_as_those_of_others() -> None:
     assert "Residual" in str(two)
     assert two.to_dict()["mean"] == []
     assert one.to_dict()["groups"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(("bound", "few"), [(1e3, False), (1e6, True)])
+def test_a_loose_bound_is_told_of(bound: float, few: bool) -> None:
+    rng = np.random.default_rng(3)
+    x, group = rng.normal(5, 1, 60), np.arange(60) % 2
+    parts = [(x[:25], group[:25]), (x[25:], group[25:])]
+    for analysis in (t_test, anova):
+        found = run_one(analysis, parts, "dealer", bound=bound)
+        assert ("less than six digits" in " ".join(found.suppressed)) == few
