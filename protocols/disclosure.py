@@ -44,7 +44,9 @@ class Disclosure:
         A column that holds only 0 and 1, at all parties, is a table with two cells, so that its sum, its
         mean and its variance tell a count: each of the two values must occur in so many rows. Also the two
         values of y in a regression. Columns with two other values (a sex coded 1 and 2), or with three known ones, are
-        not recognised: declare them as categories, or code them as 0 and 1.
+        not recognised: declare them as categories, or code them as 0 and 1. Tables, correlations, covariances and
+        paired tests also check combinations of two such columns; regressions, ROC areas and log-rank tests do not,
+        see docs/security.md.
     minimum_parties : int
         Parties with at least one row. Of two, each subtracts its own part from the result.
     parameters_per_row : float

@@ -98,8 +98,8 @@ def coarse(variances: Any) -> tuple[str, ...]:
     if not ((spread > 0) & (spread < _COARSE**2)).any():
         return ()
     return (
-        "the values vary by less than 2^-14 of their bound: less than six digits may be right; agree on a bound that is "
-        "closer to them, or take off a constant",
+        "the values vary by less than 2^-14 of their bound: less than six digits may be right; agree on a bound that "
+        "is closer to them, or take off a constant",
     )
 
 

@@ -273,6 +273,8 @@ async def _one_group(party: Party, made: Pool, kind: str) -> _Found | None:
     if kind == "paired" and sorted(made.names[what]) != ["x", "y"]:
         raise DataError("t_test: one party gives x, and one gives y")
     await made.check_values(what)
+    if kind == "paired":
+        await made.check_pairs(what)
     m = await made.moments(what)
     if kind == "paired":
         exponent = int(m.exponents.max()) + 1

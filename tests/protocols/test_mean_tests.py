@@ -476,3 +476,16 @@ def test_a_loose_bound_is_told_of(bound: float, few: bool) -> None:
     for analysis in (t_test, anova):
         found = run_one(analysis, parts, "dealer", bound=bound)
         assert ("less than six digits" in " ".join(found.suppressed)) == few
+
+
+def test_rare_pairs_are_not_told_by_their_differences() -> None:
+    x = np.arange(60) % 2
+    y = x.copy()
+    y[:2] = 1 - y[:2]
+
+    async def program(party: Party, data: Any) -> Any:
+        few = Disclosure("few", minimum_cell=5)
+        return await t_test(party, data[0], y=data[1], kind="paired", disclosure=few)
+
+    with pytest.raises(DisclosureError, match="each combination of values of two columns"):
+        run(program, [(x[:20], y[:20]), (x[20:], y[20:])], "dealer")
