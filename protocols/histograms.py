@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,8 @@ class HistogramResult(Result):
         Rows in which the variable is not missing.
     missing : dict of str to int or None
     suppressed : tuple of str
+    joined : bool
+        Whether values outside count in the outermost bins; ``below`` and ``above`` are NaN then.
     """
 
     names: tuple[str, ...]
@@ -51,6 +54,7 @@ class HistogramResult(Result):
     n: int
     missing: dict[str, int | None]
     suppressed: tuple[str, ...] = ()
+    joined: bool = False
 
     def summary(self) -> str:
         """Return a table with a line for each bin."""
@@ -59,9 +63,10 @@ class HistogramResult(Result):
             f"[{low:g}, {high:g}{']' if k == last else ')'}"
             for k, (low, high) in enumerate(zip(self.edges[:-1], self.edges[1:], strict=True))
         ]
-        rows = [[f"below {self.edges[0]:g}", number(self.below, 0), ""]]
+        rows = [] if self.joined else [[f"below {self.edges[0]:g}", number(self.below, 0), ""]]
         rows += [[name, number(c, 0), number(d)] for name, c, d in zip(names, self.counts, self.density, strict=True)]
-        rows += [[f"above {self.edges[-1]:g}", number(self.above, 0), ""]]
+        if not self.joined:
+            rows += [[f"above {self.edges[-1]:g}", number(self.above, 0), ""]]
         text = table([self.names[0], "n", "density"], rows, title=f"Histogram of {self.names[0]}")
         return "\n".join([text, *notes(self.n, self.missing, self.suppressed)])
 
@@ -71,6 +76,7 @@ async def histogram(
     x: Any,
     *,
     bins: Any,
+    outside: str = "count",
     partition: str = "rows",
     to: Collection[int] | None = None,
     disclosure: Disclosure | None = None,
@@ -85,6 +91,10 @@ async def histogram(
         hold it.
     bins : array_like
         From 2 to 255 edges, increasing; agreed in the study, not taken from the data.
+    outside : {"count", "join"}
+        What lies below the first edge and above the last is counted apart, or with the first and the last bin. Where
+        the edges go as far as the values may, nothing lies there, and a disclosure control that withholds empty
+        cells withholds others with them: then ``"join"``.
     partition : {"rows", "columns"}
     to : collection of int, optional
         Ranks that learn the counts; all by default.
@@ -111,7 +121,12 @@ async def histogram(
     Cost with rows and k bins: 5 rounds in all, 2 + k + 3 elements opened, and what a disclosure control takes.
     """
     edges = _checked_edges(bins)
-    k = len(edges) - 1
+    if outside not in ("count", "join"):
+        raise ValueError(f"outside is 'count' or 'join', not {outside!r}")
+    joined = outside == "join"
+    k = len(edges) - 1 if joined else len(edges) + 1
+    if k < 2:
+        raise ValueError("outside='join' takes at least two bins: one would hold all values")
     release = Release.of(party, to, disclosure)
     name, ours = "", None
     if x is not None:
@@ -119,8 +134,11 @@ async def histogram(
         if len(found.names) != 1:
             raise DataError(f"party {party.rank}: a histogram takes one column, x has {len(found.names)}")
         name = found.names[0]
-        labels = [None if code < 0 else int(code) for code in _places(found.values[:, 0], found.present[:, 0], edges)]
-        ours = Categorical(name, tuple(range(k + 2)), tuple(labels))
+        places = _places(found.values[:, 0], edges)
+        if joined:
+            places = np.clip(places, 1, k) - 1
+        labels = (int(code) if there else None for code, there in zip(places, found.present[:, 0], strict=True))
+        ours = Categorical(name, tuple(range(k)), tuple(labels))
     made = await pool(
         party.at("pool"),
         "histogram",
@@ -128,15 +146,18 @@ async def histogram(
         partition=partition,
         release=release,
         kinds={"x": Categorical},
-        terms={"bins": edges.tolist()},
+        terms={"bins": edges.tolist(), "outside": outside},
     )
     sizes = await made.open_sizes()
-    opened = await open_counts(party.at("cells"), await made.counts("x"), lines_of((k + 2,)), release)
+    opened = await open_counts(party.at("cells"), await made.counts("x"), lines_of((k,)), release)
     if opened is None:
         return None
-    below, above = float(opened.counts[0]), float(opened.counts[-1])
-    counts = opened.counts[1:-1]
-    within = counts.sum() if not np.isnan(counts).any() else opened.totals[0] - below - above
+    below, above, counts = math.nan, math.nan, opened.counts
+    if not joined:
+        below, above, counts = float(counts[0]), float(counts[-1]), counts[1:-1]
+    within = counts.sum()
+    if np.isnan(within):
+        within = opened.totals[0] - (0 if joined else below + above)
     with np.errstate(invalid="ignore", divide="ignore"):
         density = counts / within / np.diff(edges)
     return HistogramResult(
@@ -149,6 +170,7 @@ async def histogram(
         sizes.n,
         {made.names["x"][0]: sizes.missing["x"]},
         (*opened.reasons, *rounding_note(release)),
+        joined,
     )
 
 
@@ -161,8 +183,8 @@ def _checked_edges(bins: Any) -> NDArray[np.float64]:
     return edges
 
 
-def _places(values: NDArray[np.float64], present: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return 0 below all bins, then the number of the bin from 1, one more above all; -1 where nothing is."""
+def _places(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return 0 below all bins, then the number of the bin from 1, one more above all."""
     places = np.searchsorted(edges, values, side="right")
     places[values == edges[-1]] = len(edges) - 1
-    return np.asarray(np.where(present, places, -1), dtype=np.int64)
+    return np.asarray(places, dtype=np.int64)

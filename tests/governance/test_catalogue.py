@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -63,11 +64,11 @@ def test_all_of_a_study(study: Study) -> None:
     assert found["spread"]["values"]["ldl"] == pytest.approx(ldl.var(ddof=1), rel=1e-9)
     model = found["model"]
     assert model["protocol"] == "logistic_regression"
-    assert model["names"] == ["age", "ldl", "sex: male"]
+    assert model["names"] == ["age", "ldl", "sex[T.male]"]
     assert model["n"] == 201
     assert model["converged"] is True
     assert model["coef"] == pytest.approx(reference(TABLES), rel=1e-3)
-    for part in ("sums: sum", "age", "mmol/l", "Logistic Regression on Shared Data", "sex: male"):
+    for part in ("sums: sum", "age", "mmol/l", "Logistic Regression on Shared Data", "sex[T.male]"):
         assert part in north["summary"]
 
 
@@ -257,7 +258,7 @@ def test_categories_are_coded_against_the_first() -> None:
     study = only(FIT + 'features = ["sex"]\nl2 = 1\n', three)
     tables = [Table({**one.columns, "sex": np.arange(one.rows) % 3}, one.rows) for one in TABLES]
     found = run(study, tables)[0]["analyses"]["g"]
-    assert found["names"] == ["sex: male", "sex: other"]
+    assert found["names"] == ["sex[T.male]", "sex[T.other]"]
     parameters = study.analyses[0].rules(study.columns_by_name, catalogue.disclosure_of(study))
     assert parameters == catalogue.disclosure_of(study).rules(parameters=3, sums=False)
 
@@ -280,3 +281,14 @@ def test_a_rare_first_value_of_a_category_is_found() -> None:
     for one in shifted:
         one.columns["sex"][:11] = 0
     assert run(asked, shifted)[0]["analyses"]["fit"]["n"] == 150
+
+
+def test_the_page_on_study_files_names_every_parameter() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "study-files.md").read_text("utf-8")
+    told = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    for kind in get_args(get_args(catalogue.AnyAnalysis)[0]):
+        (protocol,) = get_args(kind.model_fields["protocol"].annotation)
+        for name in kind.model_fields.keys() - {"name", "protocol"}:
+            assert f"`{name}`" in told[protocol], (protocol, name)
+    for name in Study.model_fields.keys() - {"columns", "analyses"}:
+        assert name in page, name

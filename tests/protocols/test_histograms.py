@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,29 @@ def test_what_is_wrong_is_named() -> None:
 
     with pytest.raises(AgreementError, match="bins"):
         run(differing, [[1.0], [0.0]])
+
+
+@pytest.mark.parametrize("partition", ["rows", "columns"])
+def test_what_is_outside_joins_the_outermost_bins(partition: str) -> None:
+    """With edges as far as values go nothing is outside, and nothing is withheld for it."""
+    values = np.arange(60) % 30
+    few = Disclosure("few", minimum_cell=5)
+
+    async def program(party: Party, data: Any) -> Any:
+        return await histogram(party, data, bins=[0, 10, 20, 29], outside="join", partition=partition, disclosure=few)
+
+    parts = [values[:20], values[20:]] if partition == "rows" else [values, None]
+    found = run(program, parts)[0]
+    assert found.counts.tolist() == [20, 20, 20]
+    assert not found.suppressed
+    assert math.isnan(found.below)
+    assert "below" not in found.summary()
+    wide = run(program, [values[:20] * 10 - 100, values[20:]] if partition == "rows" else [values * 10 - 100, None])[0]
+    assert wide.counts.sum() == 60
+
+
+def test_one_bin_is_no_histogram_of_all() -> None:
+    with pytest.raises(ValueError, match="at least two bins"):
+        run_one(histogram, [np.arange(5.0)] * 2, bins=[0, 1], outside="join")
+    with pytest.raises(ValueError, match="'count' or 'join'"):
+        run_one(histogram, [np.arange(5.0)] * 2, bins=[0, 1], outside="leave")
