@@ -13,6 +13,7 @@ from typing import Any
 
 from parties.data.errors import SourceError
 
+_LONGEST_VALUE = 128 * 1024
 _CSV_ROWS = 2048  # more at a time is slower: Python's garbage collector looks at all of them
 _PARQUET_ROWS = 65_536
 
@@ -66,7 +67,7 @@ def _chunks(
     """Yield columns of so many rows; empty lines at the end, or of several columns, are no rows."""
     pick = itemgetter(*places.values())
     seen = blank = 0
-    while lines := list(islice(reader, _CSV_ROWS)):
+    while lines := _next_lines(reader):
         rows = lines
         if blank or set(map(len, lines)) != {width}:
             rows = []
@@ -87,6 +88,15 @@ def _chunks(
         if rows:
             columns = zip(*map(pick, rows), strict=True) if len(places) > 1 else [tuple(map(pick, rows))]
             yield dict(zip(places, columns, strict=True))
+
+
+def _next_lines(reader: Iterator[list[str]]) -> list[list[str]]:
+    """Read some lines; the limit for a value is the csv module's own, which any library may have changed."""
+    before = csv.field_size_limit(_LONGEST_VALUE)
+    try:
+        return list(islice(reader, _CSV_ROWS))
+    finally:
+        csv.field_size_limit(before)
 
 
 def read_parquet(path: Path, wanted: Mapping[str, str]) -> Generator[Mapping[str, Any]]:

@@ -330,3 +330,12 @@ def test_a_mapping_to_columns_that_the_study_does_not_have_is_a_mistake(tmp_path
 def test_two_columns_of_a_study_may_come_from_one(tmp_path: Path) -> None:
     schema = [number("age", 0, 120), number("again", 0, 120)]
     assert from_csv(tmp_path, "age\n7\n", schema, columns={"again": "age"}).matrix().tolist() == [[7, 7]]
+
+
+def test_the_longest_value_does_not_depend_on_what_other_libraries_set(tmp_path: Path) -> None:
+    before = csv.field_size_limit(1 << 30)
+    try:
+        refused(tmp_path, "age,sex\n" + "1" * (1 << 18) + ",f\n", "a value of more than 128 KiB")
+        assert csv.field_size_limit() == 1 << 30
+    finally:
+        csv.field_size_limit(before)
