@@ -22,6 +22,7 @@ from protocols.shares import sum_of
 from protocols.standardise import Design, OwnColumns, own_columns, standardise_columns, standardise_rows
 
 _LARGEST_TOP = 20
+MOST_COUNTED = 1 << _LARGEST_TOP
 # The first means are counts and this.
 _START = 0.1
 _COUNT_SCALE = 20

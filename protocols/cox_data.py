@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mpc import DataError, Party
 from protocols.coding import Bounds, Coded, code_rows, coded, predictors
 from protocols.disclosure import Release, check_cells
+from protocols.glm import check_crossed
 from protocols.magnitudes import agree_exponents
 from protocols.pooling import Pool
 from protocols.row_pool import RowPool
@@ -103,10 +104,14 @@ def _single(read: Coded, categories: Sequence[str]) -> dict[str, Numeric]:
 
 
 async def check_columns(party: Party, made: Pool, read: Predictors) -> None:
-    """Check the minimum cell for columns that hold only 0 and 1, and for the first label of categories."""
+    """Check the minimum cell for columns that hold only 0 and 1, and for the first label of categories.
+
+    With rows also for each of their values among those with and without event, see :func:`protocols.glm.check_crossed`.
+    """
     if isinstance(made, RowPool):
         columns = [made.numbers("X").values, *(made.numbers(name).values for name in read.factors)]
-        await check_cells(party, made.release.disclosure, made.protocol, np.concatenate(columns, axis=1))
+        events = made.codes("event").astype(np.float64)
+        await check_crossed(party, made.release.disclosure, made.protocol, np.concatenate(columns, axis=1), events)
         return
     values = np.zeros((0, 0)) if read.X is None else np.where(read.X.present, read.X.values, np.nan)
     await check_cells(party, made.release.disclosure, made.protocol, values, pooled=False)

@@ -14,7 +14,7 @@ from mpc import AgreementError, DataError, Party, Share, concatenate, multiply, 
 from protocols.agreement import agree
 from protocols.coding import Bounds
 from protocols.disclosure import Release, check_cells, check_public
-from protocols.glm import Sample, presence, sample
+from protocols.glm import Sample, check_crossed, presence, sample
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.options import Options
 from protocols.rows import Bound, column_bounds, labels, refuse, stated, within
@@ -80,8 +80,9 @@ async def prepare_rows(
     options: Options,
     names: Sequence[str] | None,
     release: Release,
+    references: NDArray[np.float64] | None = None,
 ) -> Prepared:
-    """Agree, share and standardise, where the parties hold different rows."""
+    """Agree, share and standardise, where the parties hold different rows; ``references``: first categories."""
     rows, columns = X.shape
     if y is None:
         raise DataError(f"party {party.rank}: with partition='rows' every party gives y for its rows")
@@ -101,8 +102,8 @@ async def prepare_rows(
         parties=sum(count > 0 for count in counts),
         parameters=columns + 1,
     )
-    cells = np.column_stack([ours, X])
-    await check_cells(party.at("disclosure"), release.disclosure, "logistic_regression", cells)
+    columns_of_cells = X if references is None else np.column_stack([X, references])
+    await check_crossed(party.at("disclosure"), release.disclosure, _NAME, columns_of_cells, ours.astype(np.float64))
     if bounds is None:
         exponents = await agree_exponents(party.at("bounds"), X)
     else:
@@ -214,10 +215,8 @@ def _check_labels(y: Any, rank: int) -> None:
 async def _sampled_rows(
     party: Party, ours: Sample, limits: NDArray[np.float64] | None, options: Options, release: Release
 ) -> Prepared:
-    references = ours.coded.references
-    if references.shape[1]:
-        await check_cells(party.at("references"), release.disclosure, _NAME, references)
-    found = await prepare_rows(party, ours.coded.X, ours.vectors["y"].values, limits, options, ours.names, release)
+    target, references = ours.vectors["y"].values, ours.coded.references
+    found = await prepare_rows(party, ours.coded.X, target, limits, options, ours.names, release, references)
     counts = sum_of(await party.share(np.array(list(ours.missing.values()), np.int64), bound=1 << 40))
     opened = np.asarray(await open_(party.at("missing"), counts)).tolist()
     found = replace(found, missing=dict(zip(ours.missing, map(int, opened), strict=True)))

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from mpc import AgreementError, DataError, Party, Share, multiply, open_
 from protocols.agreement import agree
 from protocols.coding import Bounds, Coded, code_columns, code_rows, predictors
-from protocols.disclosure import Release, check, check_cells, check_public
+from protocols.disclosure import (
+    Disclosure,
+    Release,
+    check,
+    check_cells,
+    check_public,
+    hold,
+    quotas,
+    refusal,
+    short_of,
+)
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.rows import refuse
 from protocols.shares import sum_of
@@ -241,11 +251,66 @@ async def row_sizes(
 
 
 async def cells(party: Party, protocol: str, ours: Sample, release: Release, *, pooled: bool, y: bool = False) -> None:
-    """Check the rule for cells: columns of 0 and 1, first categories, and (where it is one) the outcome."""
-    extra = [ours.vectors["y"].values] if y and "y" in ours.vectors else []
+    """Check the rule for cells: columns of 0 and 1, first categories, and (where it is one) the outcome.
+
+    With pooled rows also for each value of such a column together with each of the outcome, see :func:`check_crossed`.
+    """
     kept = ours.present
+    if pooled and y:
+        columns = np.column_stack([ours.coded.X, ours.coded.references])[kept]
+        await check_crossed(party.at("cells"), release.disclosure, protocol, columns, ours.vectors["y"].values[kept])
+        return
+    extra = [ours.vectors["y"].values] if y and "y" in ours.vectors else []
     table = np.column_stack([*extra, ours.coded.X, ours.coded.references])[kept]
     await check_cells(party.at("cells"), release.disclosure, protocol, table, pooled=pooled)
+
+
+async def check_crossed(
+    party: Party,
+    disclosure: Disclosure | None,
+    protocol: str,
+    columns: NDArray[np.float64],
+    outcome: NDArray[np.float64],
+) -> None:
+    """Raise at all parties if too few rows have a value of a yes-no column, or of that and of a yes-no outcome.
+
+    Parameters
+    ----------
+    party : Party
+        A scope of its own.
+    disclosure : Disclosure or None
+    protocol : str
+    columns : numpy.ndarray
+        Our rows, shape (rows, columns).
+    outcome : numpy.ndarray
+        Shape (rows,).
+
+    Raises
+    ------
+    DisclosureError
+        At all parties.
+
+    Notes
+    -----
+    A coefficient of a column of 0 and 1 and its standard error give the table of the column by the outcome, so a small
+    cell of it is told by them. One bit is opened, for all rules together. Each party counts its rows and caps the
+    counts; whoever sees other values contributes the whole threshold, as in :func:`protocols.disclosure.quotas`. Tables
+    of two columns by each other, or of three, are not looked at. Cost: a comparison of ``6 d + 2`` entries and one of a
+    single entry; no element without a minimum cell.
+    """
+    if disclosure is None or not disclosure.minimum_cell:
+        return
+    least = disclosure.minimum_cell
+    ours, needed = quotas(disclosure, None, np.column_stack([outcome, columns]))
+    table = np.isin(columns, (0, 1)).all(axis=0) & np.isin(outcome, (0, 1)).all()
+    cells = [((columns == a) & (outcome == b)[:, np.newaxis]).sum(axis=0) for a in (0, 1) for b in (0, 1)]
+    crossed = np.where(table, np.minimum(cells, least), least).reshape(-1)
+    ours = np.concatenate([ours, crossed])
+    needed = np.concatenate([needed, np.full(crossed.size, least)])
+    if not await hold(party, await short_of(party.at("counts"), ours, needed)):
+        rules = disclosure.rules(sums=False)[-1:]
+        rules += [f"at least {least} rows for each such value together with each value of a yes-no outcome"]
+        raise refusal(disclosure, protocol, rules)
 
 
 async def presence(party: Party, ours: Sample) -> Share | None:

@@ -107,6 +107,8 @@ async def standardise_moments(party: Party, moments: Moments, *, spread_bits: in
 class LeastSquares:
     """What is opened of a fit; every entry follows from the result. All are shares.
 
+    Where the matrix could not be inverted, or the outcome is constant, all but the last two are 0.
+
     Attributes
     ----------
     shift, spread, power : Share
@@ -252,7 +254,14 @@ async def least_squares(party: Party, standard: Standard, *, penalty: float) -> 
     shift = await truncate(party, shift.bounded_by(1.1 * 2.0**SPREAD_BITS), _SHIFT_SCALE)
     steps = weighted(found.hit, [unit - e for e in range(count)])
     power = steps + concatenate([size_power, standard.power[:d]])
-    return LeastSquares(shift, spread, power, residual, total, standard.power[d], constant, solved.right)
+
+    # 5. Where there is no result, nothing else is opened either.
+    keep = await mask(party, (await multiply(party, solved.right.reshape(1), 1 - constant[d:])).bounded_by(1))
+    powers = await multiply(party, concatenate([power, standard.power[d:]]), keep)
+    shift, spread = await multiply(party, shift, keep), await multiply(party, spread, keep)
+    residual = (await multiply(party, residual.reshape(1), keep)).reshape(())
+    total = (await multiply(party, total.reshape(1), keep)).reshape(())
+    return LeastSquares(shift, spread, powers[:k], residual, total, powers[k], constant, solved.right)
 
 
 async def _origin(party: Party, centre: Share) -> tuple[Share, Share, Share]:

@@ -107,7 +107,8 @@ async def linear_regression(
     learn which columns are constant and whether the matrix could be inverted. Opened are, rounded: the estimates in
     units of a power of two that is given by the diagonal of the inverse cross-product matrix, this diagonal, residual
     and total sum of squares; all of them follow from estimates, standard errors, R squared and the residual
-    standard error, which are the result. Means, correlations and sums of products stay shared. Semi-honest; who
+    standard error, which are the result; where columns are collinear or y is constant there is none, and zeros are
+    opened. Means, correlations and sums of products stay shared. Semi-honest; who
     may collude is up to the preprocessing.
 
     **What is computed.** Means and second moments (rows: each party's own in the clear, Chan, Golub, LeVeque, 1983; so
@@ -119,7 +120,7 @@ async def linear_regression(
     errors (measured: 2e-7 at a condition number of 10^5) and standard errors by less than 1e-6 of themselves.
     Residuals below 1e-8 of the outcome's variance are rounding.
 
-    **Cost** with d columns: about 130 rounds with a dealer (120 with agreed bounds), and with ``partition="rows"``
+    **Cost** with d columns: about 135 rounds with a dealer (125 with agreed bounds), and with ``partition="rows"``
     about ``75 d^2 + 160 d`` elements opened; with ``partition="columns"`` and n rows ``2 n (d + 2)`` more.
     """
     _check(l2, confidence)
@@ -202,8 +203,8 @@ def _result(
     return LinearResult.of(
         estimates,
         diagonal,
-        residual=math.ldexp(max(float(residual), 0.0), 2 * scale) * weight,
-        total=math.ldexp(float(total), 2 * scale) * weight,
+        residual=math.ldexp(max(float(residual), 0.0), 2 * scale) * weight if fine else math.nan,
+        total=math.ldexp(float(total), 2 * scale) * weight if fine else math.nan,
         log_weights=float(np.asarray(logs[0])[0]) if weighted else 0.0,
         weighted=weighted,
         n=n,
@@ -219,7 +220,9 @@ def _result(
 def _findings(fine: bool, constant: NDArray[np.bool_], names: tuple[str, ...]) -> tuple[str, ...]:
     found = []
     if constant[-1]:
-        found.append("y is constant: there is nothing to explain")
+        found.append(
+            f"y is constant, or its spread is below 2^-{SPREAD_BITS} of its bound: there is nothing to explain"
+        )
     if constant[:-1].any():
         named = ", ".join(names[j] for j in np.flatnonzero(constant[:-1])[:10])
         found.append(

@@ -70,7 +70,8 @@ async def log_rank(
     to : collection of int, optional
         Ranks of the parties that learn the result; all by default.
     disclosure : Disclosure, optional
-        A minimum cell holds for the events and for the censored rows of each group.
+        A minimum cell holds for the events and for the censored rows of each group; with strata also for the events
+        and for the censored rows of each stratum, and for the rows of each group in each stratum.
 
     Returns
     -------
@@ -130,7 +131,7 @@ async def log_rank(
     groups = made.categories["group"]
     if (members > 0).sum() < 2 and not party.rehearsing:
         raise DataError(f"log_rank: {(members > 0).sum()} of {len(groups)} groups have rows; it takes two")
-    await _check_events(scope.at("rule"), made)
+    await _check_events(scope.at("rule"), made, with_strata)
 
     # 1. Events and rows at risk, for each stratum, group and time. What follows depends on the public number of rows,
     #    so that it has a name of its own for each: a rehearsal does not know the number yet.
@@ -175,15 +176,23 @@ def _factor(values: Any, what: str, categories: Sequence[Label] | None, rank: in
     return None if values is None else categorical(values, rank=rank, what=what, categories=categories)
 
 
-async def _check_events(party: Party, made: Pool) -> None:
-    """Raise at all parties if a group has fewer events, or fewer censored rows, than the minimum cell."""
+async def _check_events(party: Party, made: Pool, with_strata: bool) -> None:
+    """Raise at all parties if a group or a stratum has fewer events, or fewer censored rows, than the minimum cell.
+
+    So if a stratum has fewer rows of a group: differences and their covariance would tell of them.
+    """
     disclosure = made.release.disclosure
     if disclosure is None or not disclosure.minimum_cell:
         return
     cells = (await made.counts("group", "event")).reshape(-1)
+    if with_strata:
+        within = [(await made.counts("strata", other)).reshape(-1) for other in ("event", "group")]
+        cells = concatenate([cells, *within])
     short = await less_than(party.at("cells"), cells, disclosure.minimum_cell)
     if not await hold(party, short):
         rule = f"at least {disclosure.minimum_cell} events and as many censored rows in each group"
+        if with_strata:
+            rule += " and in each stratum, and as many rows of each group in each stratum"
         raise refusal(disclosure, made.protocol, [rule])
 
 

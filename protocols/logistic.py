@@ -184,7 +184,8 @@ async def logistic_regression(
         Ranks of the parties that learn the result; all by default.
     disclosure : Disclosure, optional
         Rules that must hold before anything is computed: rows, parties, coefficients for each row, and so
-        many rows with either value of y and of each column of X that holds only 0 and 1.
+        many rows with either value of y and of each column of X that holds only 0 and 1; with ``partition="rows"``
+        also with each value of both.
 
     Returns
     -------
@@ -238,7 +239,7 @@ async def logistic_regression(
     l2 = 1, and 7 or less in all but the last three steps. A gradient step opens ``2 n + d + 1`` elements in
     3 rounds. Before and after: about 120 rounds, ``2 n d`` elements; the log-likelihood takes 20 rounds and ``6 n``
     elements. ``disclosure`` adds a comparison of
-    ``2 (d + 1)`` entries and one of a single entry, where it speaks of cells.
+    ``6 d + 2`` entries (with columns 1) and one of a single entry, where it speaks of cells.
 
     Sources: McCullagh, Nelder, "Generalized Linear Models", 1989, section 2.5 (Newton, which here is
     Fisher scoring); Pan, Schreiber, SIAM J. Sci. Stat. Comput. 12, 1991, sections 2 and 4 (the inverse).
@@ -372,12 +373,15 @@ def _result(
             "y is predicted without error (separable data): coefficients and errors have no meaning; set l2",
         )
     converged = bool(estimates.checks.all())
+    errors = estimates.std_err / 2.0**prepared.weight_power
+    if options.solver == "newton" and not estimates.checks[0]:  # without an inverse there are none
+        errors = errors * math.nan
     if options.solver == "newton":
         _warn(converged and not estimates.constant.any(), found)
     return LogisticResult(
         intercept=estimates.intercept,
         coef=estimates.coefficients,
-        std_err=estimates.std_err / 2.0**prepared.weight_power,
+        std_err=errors,
         n=prepared.n,
         iterations=fit.iterations,
         converged=converged,

@@ -7,7 +7,6 @@ result is right as well (enough steps, a matrix that can be inverted) is checked
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from mpc import (
     truncate,
     truncate_all,
 )
+from mpc.normalise import side_by_side
 from protocols.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan, penalised
 from protocols.shares import clamped
 from protocols.standardise import Design
@@ -141,7 +141,7 @@ async def newton(
 
     # Is it a result? Both checks at once.
     scope = party.at("check")
-    async with asyncio.TaskGroup() as group:
+    async with side_by_side() as group:
         off = group.create_task(_inverse_is_off(scope.at("inverse"), plan, step))
         long_step = group.create_task(_step_is_long(scope.at("step"), plan, step))
     checks = await less_than(scope, stack([off.result(), long_step.result()]), 1)
@@ -274,7 +274,7 @@ async def _step_is_long(party: Party, plan: Plan, step: _Step) -> Share:
     """
     moved = (step.after - step.before).bounded_by(2 * LARGEST_COEFFICIENT)
     length = -(await multiply(party, step.gradient, moved)).sum()
-    async with asyncio.TaskGroup() as group:
+    async with side_by_side() as group:
         tolerance = _STEP_TOLERANCE**2 / 2**plan.row_bits / 4.0 ** max(plan.weight_power, 0)
         long = group.create_task(less_than(party.at("length"), tolerance, length))
         ends = concatenate([step.after, -step.after])

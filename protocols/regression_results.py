@@ -247,7 +247,9 @@ class PoissonResult(Regression):
 
     Notes
     -----
-    statsmodels' ``GLM(y, X, family=Poisson())`` with a constant, ``offset`` and ``freq_weights``.
+    statsmodels' ``GLM(y, X, family=Poisson())`` with a constant, ``offset`` and ``freq_weights``. Under a disclosure
+    control with a minimum cell, log-likelihoods, deviances, Pearson's chi squared, dispersion, aic, bic and pseudo R
+    squared are NaN, and ``llr`` is known to about 0.002.
     """
 
     z: NDArray[np.float64]
@@ -280,6 +282,7 @@ class PoissonResult(Regression):
         *,
         log_likelihood: float,
         null_log_likelihood: float,
+        llr: float,
         deviance: float,
         pearson_chi2: float,
         total: float,
@@ -291,6 +294,7 @@ class PoissonResult(Regression):
         partition: str,
         names: tuple[str, ...],
         missing: Mapping[str, int | None],
+        suppressed: tuple[str, ...],
         warnings: tuple[str, ...],
     ) -> PoissonResult:
         """Derive what follows from estimates, errors and sums over rows."""
@@ -303,7 +307,6 @@ class PoissonResult(Regression):
         with np.errstate(divide="ignore", invalid="ignore"):
             z = estimates / std_err
         intervals = np.stack([estimates - half, estimates + half], axis=1)
-        llr = 2 * (log_likelihood - null_log_likelihood)
         with np.errstate(over="ignore"):
             ratios, ratio_intervals = np.exp(coef), np.exp(intervals[1:])
         return cls(
@@ -314,7 +317,7 @@ class PoissonResult(Regression):
             conf_int=intervals,
             n=n,
             missing=dict(missing),
-            suppressed=(),
+            suppressed=suppressed,
             names=names,
             partition=partition,
             confidence=confidence,

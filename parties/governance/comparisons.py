@@ -100,7 +100,8 @@ class MannWhitney(_OfTwoGroups):
 
     def reveals(self) -> Reveals:
         return Reveals(
-            "U, and how many values are tied (which follows from the p-value)",
+            "U, and how many values are tied (which follows from the p-value); with a minimum cell whether any are, "
+            "and a rounded correction",
             "how many rows each party holds, the number of rows in each group, and how many values are missing",
         )
 
@@ -128,7 +129,9 @@ class Anova(_OfGroups):
         return f"a one-way analysis of variance of {self.outcome} by {self.group}" + (" (Welch)" if self.welch else "")
 
     def reveals(self) -> Reveals:
-        what = "F and its degrees of freedom" if self.welch else "the sums of squares between and within groups, and F"
+        what = "the sums of squares between and within groups, and F"
+        if self.welch:
+            what = "the mean and standard deviation of each group, F and its degrees of freedom"
         return Reveals(what, "the number of rows in each group, and how many values are missing")
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mpc import Party
 from parties.governance.analysis import NUMERIC, Reveals, Rows, listed
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema
-from parties.governance.tables import Columns, OfRows, numbers_of
+from parties.governance.tables import Columns, OfRows, labels_of, numbers_of
 from protocols import logistic_regression
-from protocols.disclosure import Disclosure, check_cells
+from protocols.count_rows import MOST_COUNTED
+from protocols.disclosure import Disclosure
 from protocols.options import checked_options
 from protocols.outcome import Result
+from protocols.poisson import LARGEST_OFFSET
+from protocols.variables import Column as Declared
 
 SIZES = "how many values of each column are missing"
 
@@ -38,33 +41,28 @@ class OfFeatures(OfRows):
         coefficients = 1 + len(coded_names([schema[name] for name in self.features]))
         return disclosure.rules(parameters=coefficients, sums=False)
 
-    def _design(self, ours: Rows, schema: Schema) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    def _predictors(self, ours: Rows, schema: Schema) -> tuple[dict[str, Any], list[Declared]]:
+        """Return the features by name, and what is declared of them: the protocols code and check categories."""
         features = [schema[name] for name in self.features]
-        X, bounds = coded(ours, features)
-        return X, bounds, coded_names(features)
+        values: dict[str, Any] = {
+            one.name: labels_of(ours, schema, one.name)
+            if one.type == "category"
+            else np.asarray(ours.columns[one.name], dtype=np.float64)
+            for one in features
+        }
+        return values, [declared(one) for one in features]
+
+
+def declared(column: Column) -> Declared:
+    """Return what a protocol is told of a column."""
+    return Declared(column.name, column.type, column.unit, column.lower, column.upper, tuple(column.categories))
 
 
 def coded_names(features: Sequence[Column]) -> list[str]:
     """Return the names of a regression's columns."""
     return [
-        name for one in features for name in ([f"{one.name}: {value}" for value in one.categories[1:]] or [one.name])
+        name for one in features for name in ([f"{one.name}[T.{value}]" for value in one.categories[1:]] or [one.name])
     ]
-
-
-def coded(ours: Rows, features: Sequence[Column]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a regression's columns and their bounds; NaN where a value is missing."""
-    columns: list[NDArray[np.float64]] = []
-    bounds: list[float] = []
-    for one in features:
-        values = np.asarray(ours.columns[one.name], dtype=np.float64)
-        if one.type == "category":
-            gaps = np.where(values < 0, np.nan, 0.0)
-            columns += [(values == code) + gaps for code in range(1, len(one.categories))]
-            bounds += [1.0] * (len(one.categories) - 1)
-        else:
-            columns.append(values)
-            bounds.append(one.bound)
-    return np.stack(columns, axis=1), np.array(bounds)
 
 
 class LinearRegression(OfFeatures):
@@ -96,14 +94,13 @@ class LinearRegression(OfFeatures):
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         from protocols import linear_regression
 
-        X, bounds, names = self._design(ours, schema)
+        X, columns = self._predictors(ours, schema)
         y, y_bound = numbers_of(ours, schema, [self.outcome])
         return await linear_regression(
             seat,
             X,
             y[:, 0],
-            names=names,
-            bound=bounds,
+            columns=columns,
             y_bound=float(y_bound[0]),
             to=ours.to,
             disclosure=ours.disclosure,
@@ -158,18 +155,11 @@ class LogisticRegression(OfFeatures):
         early = ", and after how many steps the fit stops" if self.stop_early else ""
         return Reveals(
             f"intercept and coefficients{errors}, which features are constant, and whether the fit converged",
-            f"how many rows each party holds{early}",
+            f"how many rows each party holds, and {SIZES}{early}",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
-        features = [schema[name] for name in self.features]
-        X, bounds, names = self._design(ours, schema)
-        # A category's first value has no column; if it is rare, the intercept tells of these few.
-        first = [np.asarray(ours.columns[one.name]) == 0 for one in features if one.type == "category"]
-        if first:
-            await check_cells(
-                seat.at("first values"), ours.disclosure, self.protocol, np.stack(first, axis=1).astype(np.float64)
-            )
+        X, columns = self._predictors(ours, schema)
         outcome, _ = numbers_of(ours, schema, [self.outcome])
         gaps = any(schema[name].missing == "keep" for name in (self.outcome, *self.features))
         return await logistic_regression(
@@ -178,13 +168,12 @@ class LogisticRegression(OfFeatures):
             outcome[:, 0] if gaps else outcome[:, 0].astype(np.int64),
             l2=self.l2,
             solver=self.solver,
-            bound=bounds,
+            columns=columns,
             steps=self.steps,
             stop_early=self.stop_early,
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             limit=self.limit,
-            names=names,
             missing="drop" if gaps else "raise",
             to=ours.to,
             disclosure=ours.disclosure,
@@ -211,11 +200,21 @@ class PoissonRegression(OfFeatures):
         (outcome,) = self._take(schema, [self.outcome], ("integer",))
         if outcome.lower is not None and outcome.lower < 0:
             raise ValueError(f"analysis {self.name}: counts are not negative; give {self.outcome} a lower bound of 0")
+        if outcome.upper is not None and outcome.upper > MOST_COUNTED:
+            raise ValueError(
+                f"analysis {self.name}: counts go up to {MOST_COUNTED}; give {self.outcome} an upper bound near the "
+                "largest count that occurs"
+            )
         if self.exposure is not None:
             (exposure,) = self._take(schema, [self.exposure], ("number", "integer"))
             if exposure.lower is None or exposure.lower <= 0:
                 raise ValueError(
                     f"analysis {self.name}: an exposure is positive; give {self.exposure} such a lower bound"
+                )
+            if math.log(exposure.lower) < -LARGEST_OFFSET or math.log(exposure.upper or 1.0) > LARGEST_OFFSET:
+                raise ValueError(
+                    f"analysis {self.name}: exposures go from {math.exp(-LARGEST_OFFSET):.2g} to "
+                    f"{math.exp(LARGEST_OFFSET):.2g}; give {self.exposure} such bounds, or take another unit"
                 )
         self._check_features(schema, [self.outcome, *([self.exposure] if self.exposure else [])])
 
@@ -225,15 +224,16 @@ class PoissonRegression(OfFeatures):
 
     def reveals(self) -> Reveals:
         return Reveals(
-            "intercept and coefficients, their standard errors, deviance and log-likelihood, and whether the fit "
-            "converged",
+            "intercept and coefficients, their standard errors, the totals of the outcome and of the exposure, "
+            "deviance, Pearson's chi squared and log-likelihood (under a minimum cell the likelihood ratio alone), "
+            "which features are constant, and whether the fit converged",
             f"how many rows each party holds, and {SIZES}",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         from protocols import poisson_regression
 
-        X, bounds, names = self._design(ours, schema)
+        X, columns = self._predictors(ours, schema)
         y, y_bound = numbers_of(ours, schema, [self.outcome])
         offset = None
         if self.exposure is not None:
@@ -244,8 +244,7 @@ class PoissonRegression(OfFeatures):
             X,
             y[:, 0],
             offset=offset,
-            names=names,
-            bound=bounds,
+            columns=columns,
             y_bound=float(y_bound[0]),
             to=ours.to,
             disclosure=ours.disclosure,
@@ -273,8 +272,9 @@ class RocAuc(OfRows):
 
     def reveals(self) -> Reveals:
         return Reveals(
-            "the area with its interval, and sensitivity and specificity at agreed thresholds",
-            f"how many rows each party holds, how many have either outcome, and {SIZES}",
+            "the area with its interval, and sensitivity and specificity at the thresholds 0, 0.05, and so on to 1; "
+            "those that would tell of a few rows are left out",
+            f"how many rows each party holds, how many have either outcome, which thresholds are left out, and {SIZES}",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:

@@ -14,6 +14,7 @@ from parties.governance.models import SIZES, OfFeatures
 from parties.governance.schema import ColumnName, Schema
 from parties.governance.tables import FACTORS, OfRows, categories_of, labels_of, numbers_of
 from protocols.outcome import Result
+from protocols.time_grids import MOST_POINTS
 
 
 class OfTimes(OfRows):
@@ -36,8 +37,8 @@ class OfTimes(OfRows):
     @model_validator(mode="after")
     def _grid_goes_on(self) -> Self:
         start, stop, step = self.grid
-        if not (0 <= start < stop and 0 < step <= stop - start and (stop - start) / step <= 10_000):
-            raise ValueError("grid is start, end and step: 0 <= start < end, and at most 10,000 steps")
+        if not (0 <= start < stop and 0 < step <= stop - start and (stop - start) / step < MOST_POINTS):
+            raise ValueError(f"grid is start, end and step: 0 <= start < end, and fewer than {MOST_POINTS:,} steps")
         return self
 
     def _check_times(self, schema: Schema) -> None:
@@ -79,7 +80,8 @@ class KaplanMeier(OfTimes):
         return Reveals(
             "for each interval of the grid how many rows have the event, and how many end without it; small intervals "
             "are merged",
-            f"the total number of rows, {SIZES}, and which intervals are merged",
+            f"the total number of rows{', the number of rows in each group' if self.group else ''}, {SIZES}, and which "
+            "intervals are merged",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
@@ -171,17 +173,17 @@ class CoxRegression(OfTimes, OfFeatures):
 
     def reveals(self) -> Reveals:
         return Reveals(
-            "hazard ratios, their standard errors, the log-likelihoods with and without the features, and whether the fit "
-            "converged",
-            f"how many rows each party holds, how many have the event, the power of two above the largest number of events "
-            f"at one time, and {SIZES}",
+            "hazard ratios, their standard errors, the log-likelihoods with and without the features, which features "
+            "are constant, and whether the fit converged",
+            "how many rows each party holds, how many have the event, the power of two above the largest number of "
+            f"events at one time, and {SIZES}",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         from protocols import cox_regression
 
         time, event = self._times(ours, schema)
-        X, bounds, names = self._design(ours, schema)
+        X, columns = self._predictors(ours, schema)
         return await cox_regression(
             seat,
             time,
@@ -189,8 +191,7 @@ class CoxRegression(OfTimes, OfFeatures):
             X,
             grid=self.grid,
             ties=self.ties,
-            names=names,
-            bound=bounds,
+            columns=columns,
             to=ours.to,
             disclosure=ours.disclosure,
         )

@@ -14,10 +14,10 @@ from parties.governance.analysis import NUMERIC, Analysis, Outcome, Reveals, Row
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
 from protocols.disclosure import Disclosure
 from protocols.outcome import Result, plain
-from protocols.variables import Label
+from protocols.variables import MOST_CATEGORIES, Label
 
 FACTORS = ("boolean", "category")
-_MOST_PARTS = 1000
+MOST_EDGES = MOST_CATEGORIES - 1
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
 
 
@@ -105,7 +105,9 @@ class TableOne(OfRows):
         return Reveals(
             "of each column, overall and by group: rows, missing values, mean, standard deviation, quartiles or "
             "counts, and standardised differences; cells that are too small are withheld",
-            "the total number of rows, how many values of each column are missing, and which cells are withheld",
+            "the total number of rows, how many values of each column are missing"
+            + (", how many rows each shown group has, of these how many with a value of each column" if self.by else "")
+            + ", and which cells are withheld",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
@@ -184,12 +186,12 @@ class Histogram(OfRows):
     ----------
     column : str
     edges : tuple of float
-        Increasing.
+        Increasing; what is beyond the outermost counts in the first and the last bin.
     """
 
     protocol: Literal["histogram"]
     column: ColumnName
-    edges: Annotated[tuple[float, ...], Field(min_length=2, max_length=_MOST_PARTS)]
+    edges: Annotated[tuple[float, ...], Field(min_length=3, max_length=MOST_EDGES)]
 
     @model_validator(mode="after")
     def _edges_increase(self) -> Self:
@@ -215,7 +217,7 @@ class Histogram(OfRows):
         from protocols import histogram
 
         values = np.asarray(ours.columns[self.column], dtype=np.float64)
-        return await histogram(seat, values, bins=self.edges, to=ours.to, disclosure=ours.disclosure)
+        return await histogram(seat, values, bins=self.edges, outside="join", to=ours.to, disclosure=ours.disclosure)
 
 
 class ContingencyTable(OfRows):

@@ -262,7 +262,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('["age", "readmitted"]', '["age", "age"]'), "analysis sums names a column twice"),
     (('["age", "readmitted"]', '["age", "weight"]'), "analysis sums names column weight, which is not among"),
     (('["age", "readmitted"]', '["age", "sex"]'), "analysis sums takes columns of type .*; sex is a category"),
-    (('features = ["age", "ldl", "sex"]', 'features = ["age", "readmitted"]'), "outcome readmitted among the features"),
+    (('features = ["age", "ldl", "sex"]', 'features = ["age", "readmitted"]'), "names readmitted among the features"),
     (('"readmitted"\nfeatures = ["age", ', '"age"\nfeatures = ['), "outcome is 0 or 1; give age the bounds 0 and 1"),
     (('"readmitted"\nfeatures = ["age", "ldl", ', '"ldl"\nfeatures = ["age", '), "ldl is a number"),
     (('"readmitted"\nfeatures = ["age", "ldl", "sex"]', '"sex"\nfeatures = ["age"]'), "sex is a category"),

@@ -170,6 +170,25 @@ def test_small_cells_are_refused() -> None:
     assert run_one(log_rank, inputs, grid=(1, 13, 1)).observed[1] == 4
 
 
+def test_small_strata_are_refused() -> None:
+    """A stratum of 3 rows of either group with 3 events."""
+    rng = np.random.default_rng(1)
+    strata = (np.arange(120) < 6).astype(int)
+    group, event = np.arange(120) % 2, rng.integers(0, 2, 120)
+    event[:6] = [1, 1, 1, 0, 0, 0]
+    time = rng.integers(1, 13, 120)
+
+    async def program(party: Party, rows: Any) -> Any:
+        options: dict[str, Any] = {"strata": strata[rows], "strata_categories": (0, 1), "categories": (0, 1)}
+        rules = Disclosure.preset("opensafely")
+        return await log_rank(party, time[rows], event[rows], group[rows], grid=(1, 13, 1), disclosure=rules, **options)
+
+    with pytest.raises(DisclosureError, match="in each stratum, and as many rows of each group in each stratum"):
+        run(program, [slice(k, None, 3) for k in range(3)])
+    strata[:] = np.arange(120) // 2 % 2
+    assert run(program, [slice(k, None, 3) for k in range(3)])[0].n == 120
+
+
 def test_events_are_rounded() -> None:
     exact = compared(lung(), "sex", (1, 1022, 1), categories=(1, 2))
     result = compared(lung(), "sex", (1, 1022, 1), categories=(1, 2), disclosure=Disclosure.preset("opensafely"))

@@ -38,6 +38,8 @@ def test_one_class_only(plain: Data, value: int) -> None:
 def test_collinear_columns(plain: Data) -> None:
     fit = fits_with_a_warning(Data(np.column_stack([plain.X, plain.X.sum(axis=1)]), plain.y), "collinear")
     assert not fit.converged
+    assert np.isnan(fit.std_err).all()
+    assert np.isnan(fit.p_value).all()
 
 
 def test_a_penalty_makes_collinear_columns_fit(plain: Data) -> None:
@@ -162,3 +164,22 @@ def test_the_units_of_the_data_do_not_matter() -> None:
     reference = penalised_reference(scaled, 1.0)
     assert np.abs((fit.params - reference.params) / reference.std_err).max() < 1e-4
     assert np.abs(fit.std_err / reference.std_err - 1).max() < 1e-4
+
+
+def test_a_failure_in_the_last_checks_is_no_group_of_failures(plain: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a peer's fault raises side by side comes out as itself, so that callers can tell it."""
+
+    async def faulty(*_: Any) -> Any:
+        raise AgreementError("a peer sent something else")
+
+    monkeypatch.setattr("protocols.newton._inverse_is_off", faulty)
+
+    async def program(party: Party, part: Any) -> str:
+        try:
+            await logistic_regression(party, *part, steps=2)
+        except (AgreementError, BaseExceptionGroup) as failure:
+            return type(failure).__name__
+        return "fitted"
+
+    cut = [(plain.X[:40], plain.y[:40]), (plain.X[40:], plain.y[40:])]
+    assert run(program, cut) == ["AgreementError"] * 2

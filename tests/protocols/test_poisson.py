@@ -171,6 +171,34 @@ def test_what_cannot_be_fitted_is_told() -> None:
     np.testing.assert_allclose(np.delete(fit.params, 2), reference(few).params, rtol=1e-4)
 
 
+@pytest.mark.parametrize("guard", [None, Disclosure("five", minimum_cell=5)])
+def test_large_counts_keep_their_likelihood(guard: Disclosure | None) -> None:
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(150, 2))
+    data = Data(X, rng.poisson(np.exp(10.3 + 0.02 * X[:, 0])).astype(float))
+    fit = run_one(poisson_regression, parts(data, 2), y_bound=1e6, disclosure=guard)
+    wanted = reference(data)
+    np.testing.assert_allclose(fit.params, wanted.params, rtol=1e-4)
+    assert fit.llr == pytest.approx(2 * (wanted.llf - wanted.llnull), abs=0.02)
+    if guard is None:
+        assert fit.deviance == pytest.approx(wanted.deviance, abs=0.02)
+        assert fit.log_likelihood == pytest.approx(wanted.llf, abs=0.01)
+        assert fit.pearson_chi2 == pytest.approx(wanted.pearson_chi2, rel=1e-3)
+
+
+def test_a_failed_fit_has_no_numbers() -> None:
+    """Estimates near 0 with tiny or negative errors would look like results with p = 0.000."""
+    X, y = visits().X[:200, 1:2], visits().y[:200]
+    fit = told(Data(np.column_stack([X, X]), y), "collinear", steps=4)
+    for values in (fit.params, fit.std_err, fit.z, fit.p_value, fit.conf_int, fit.rate_ratios):
+        assert np.isnan(values).all()
+    for name in ("log_likelihood", "deviance", "pearson_chi2", "llr", "llr_p_value", "aic", "bic", "dispersion"):
+        assert np.isnan(getattr(fit, name)), name
+    assert fit.total == y.sum()
+    assert "Warning" in fit.summary()
+    assert json.loads(json.dumps(fit.to_dict()))["p_value"] == [None] * 3
+
+
 def test_who_learns_what_and_disclosure_control() -> None:
     data = visits()
     few = Data(data.X[:100, :4], data.y[:100])
@@ -183,6 +211,40 @@ def test_who_learns_what_and_disclosure_control() -> None:
     compare(results[0], reference(few))
     with pytest.raises(DisclosureError, match="at least 300 rows"):
         run_one(poisson_regression, parts(few, 2), disclosure=Disclosure("strict", minimum_rows=300))
+
+
+@pytest.mark.parametrize("partition", ["rows", "columns"])
+def test_a_minimum_cell_withholds_what_tells_counts_of_counts(partition: str, rng: np.random.Generator) -> None:
+    """Log-likelihood and deviance add up to a sum over rows of a function of y alone."""
+    data = Data(visits().X[:200, :3], visits().y[:200])
+    exposure = rng.normal(size=200)
+    inputs = [(X, y, {"offset": o}) for X, y, o in parts(data, 2, exposure)]
+    if partition == "columns":
+        inputs = [(data.X[:, :2], None, {"offset": exposure}), (data.X[:, 2:], data.y, {})]
+    fit = fitted(inputs, disclosure=Disclosure("five", minimum_cell=5), partition=partition)
+    wanted = reference(data, offset=exposure)
+    np.testing.assert_allclose(fit.params, wanted.params, rtol=1e-4)
+    np.testing.assert_allclose(fit.std_err, wanted.bse, rtol=1e-4)
+    withheld = ("log_likelihood", "null_log_likelihood", "deviance", "null_deviance", "pearson_chi2", "dispersion")
+    for name in (*withheld, "aic", "bic", "pseudo_r_squared"):
+        assert np.isnan(getattr(fit, name)), name
+    assert fit.llr == pytest.approx(2 * (wanted.llf - wanted.llnull), abs=0.005)
+    assert fit.llr != pytest.approx(2 * (wanted.llf - wanted.llnull), abs=1e-7)
+    assert fit.llr_p_value < 0.05
+    assert "deviance" in fit.suppressed[0]
+    assert "withheld" in fit.summary()
+    assert fit.to_dict()["deviance"] is None
+
+
+def test_a_minimum_cell_costs_fewer_openings() -> None:
+    """Three sums and the kernel go out beside the estimates, not seven."""
+
+    async def program(party: Party, part: Any) -> Any:
+        guard = Disclosure("five", minimum_cell=5)
+        await poisson_regression(party, *part, bound=16, y_bound=64, steps=7, disclosure=guard)
+        return party.costs.by_step["estimate/open"].elements_opened
+
+    assert run(program, parts(Data(visits().X[:100, :3], visits().y[:100]), 2))[0] == 2 + 3 + 2 * 4 + 4
 
 
 def fails_with(inputs: list[Any], error: type[Exception], text: str, **options: Any) -> None:
