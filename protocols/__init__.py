@@ -5,34 +5,34 @@ returns the agreed result at every party, or at the named ones (``to=``), once t
 control (``disclosure=``) holds.
 """
 
-from protocols.anova import AnovaResult, anova
-from protocols.calibration import BrierResult, CalibrationResult, brier_score, calibration
-from protocols.contingency import ContingencyResult, contingency_table
-from protocols.correlations import CorrelationResult, CovarianceResult, correlation, covariance
-from protocols.cox import cox_regression
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.frames import Frame
-from protocols.histograms import HistogramResult, histogram
-from protocols.kaplan_meier import kaplan_meier
-from protocols.linear_regression import linear_regression
-from protocols.log_rank import log_rank
-from protocols.logistic import logistic_regression
-from protocols.mean_tests import TTestResult, t_test
-from protocols.model import SharedModel
-from protocols.outcome import Result
-from protocols.poisson import poisson_regression
-from protocols.predict import predict_proba
-from protocols.prediction_quality import RocResult, roc_auc
-from protocols.proportions import ProportionResult, proportion
-from protocols.quantiles import QuantileResult, quantile
-from protocols.ranks import KruskalResult, MannWhitneyResult, kruskal_wallis, mann_whitney
-from protocols.regression_results import LinearResult, PoissonResult
-from protocols.results import ConvergenceWarning, LogisticResult
+from protocols.comparisons.anova import AnovaResult, anova
+from protocols.comparisons.correlations import CorrelationResult, CovarianceResult, correlation, covariance
+from protocols.comparisons.means import TTestResult, t_test
+from protocols.comparisons.quantiles import QuantileResult, quantile
+from protocols.comparisons.ranks import KruskalResult, MannWhitneyResult, kruskal_wallis, mann_whitney
+from protocols.pools.frames import Frame
+from protocols.pools.variables import Column
+from protocols.prediction.calibration import BrierResult, CalibrationResult, brier_score, calibration
+from protocols.prediction.prediction_quality import RocResult, roc_auc
+from protocols.regression.linear_regression import linear_regression
+from protocols.regression.logistic import logistic_regression
+from protocols.regression.model import SharedModel
+from protocols.regression.poisson import poisson_regression
+from protocols.regression.predict import predict_proba
+from protocols.regression.regression_results import LinearResult, PoissonResult
+from protocols.regression.results import ConvergenceWarning, LogisticResult
+from protocols.release.disclosure import Disclosure, DisclosureError
+from protocols.release.outcome import Result
 from protocols.sums import PrecisionWarning, secure_mean, secure_sum, secure_variance
-from protocols.survival_results import CoxResult, KaplanMeierResult, LogRankResult
-from protocols.table_one import table_one
-from protocols.table_one_results import TableOneResult
-from protocols.variables import Column
+from protocols.survival.cox import cox_regression
+from protocols.survival.kaplan_meier import kaplan_meier
+from protocols.survival.log_rank import log_rank
+from protocols.survival.survival_results import CoxResult, KaplanMeierResult, LogRankResult
+from protocols.tables.contingency import ContingencyResult, contingency_table
+from protocols.tables.histograms import HistogramResult, histogram
+from protocols.tables.proportions import ProportionResult, proportion
+from protocols.tables.table_one import table_one
+from protocols.tables.table_one_results import TableOneResult
 
 __all__ = [
     "AnovaResult",

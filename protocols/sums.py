@@ -14,8 +14,8 @@ from mpc import F127, DataError, Party, Share, concatenate, less_than, multiply,
 from mpc.normalise import normalise
 from mpc.series import evaluate, reciprocal_series
 from protocols.agreement import agree
-from protocols.disclosure import Disclosure, Release, check
 from protocols.magnitudes import agree_exponents, exponents_of
+from protocols.release.disclosure import Disclosure, Release, check
 from protocols.rows import Bound, column_bounds, numbers, stated, within
 from protocols.shares import sum_of
 
@@ -96,7 +96,7 @@ async def secure_sum(
     bit: whether its rules hold. Semi-honest, all others may collude (for ``disclosure``: as many as the
     preprocessing says). Rows are summed where they are, so the cost does not depend on them.
     Cost: 3 rounds; ``|sum|`` elements opened; no preprocessing. With ``disclosure`` also that of
-    :func:`protocols.disclosure.check`.
+    :func:`protocols.release.disclosure.check`.
     """
     release = Release.of(party, to, disclosure)
     array, bounds = _own(party, values, bound)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from mpc import Party
 from parties.governance.checks import Strict
 from parties.governance.schema import Column, Schema
-from protocols.disclosure import Disclosure
+from protocols.release.disclosure import Disclosure
 
 NUMERIC = ("number", "integer", "boolean")
 # A label of a scope (party.at), and a path of scopes is bounded.

@@ -21,7 +21,7 @@ from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, 
 from parties.governance.survival import CoxRegression, KaplanMeier, LogRank
 from parties.governance.tables import ContingencyTable, Histogram, Proportion, Quantile, TableOne
 from protocols import secure_mean, secure_sum, secure_variance
-from protocols.disclosure import Disclosure
+from protocols.release.disclosure import Disclosure
 
 if TYPE_CHECKING:
     from parties.governance.studies import Study

@@ -12,9 +12,9 @@ from mpc import Party
 from parties.governance.analysis import NUMERIC, Reveals, Rows, listed
 from parties.governance.schema import ColumnName, Schema
 from parties.governance.tables import FACTORS, Named, OfRows, categories_of, labels_of, numbers_of, rare
-from protocols.disclosure import Disclosure
-from protocols.outcome import Result
-from protocols.variables import Label
+from protocols.pools.variables import Label
+from protocols.release.disclosure import Disclosure
+from protocols.release.outcome import Result
 
 
 class _OfGroups(OfRows):

@@ -14,12 +14,12 @@ from parties.governance.analysis import NUMERIC, Reveals, Rows, listed
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema
 from parties.governance.tables import Columns, OfRows, labels_of, numbers_of
 from protocols import logistic_regression
-from protocols.count_rows import MOST_COUNTED
-from protocols.disclosure import Disclosure
-from protocols.options import checked_options
-from protocols.outcome import Result
-from protocols.poisson import LARGEST_OFFSET
-from protocols.variables import Column as Declared
+from protocols.pools.variables import Column as Declared
+from protocols.regression.count_rows import MOST_COUNTED
+from protocols.regression.options import checked_options
+from protocols.regression.poisson import LARGEST_OFFSET
+from protocols.release.disclosure import Disclosure
+from protocols.release.outcome import Result
 
 SIZES = "how many values of each column are missing"
 

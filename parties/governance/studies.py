@@ -103,7 +103,7 @@ class Study(Strict):
     security : str
         ``"semi-honest"``.
     disclosure : str
-        A preset of :class:`protocols.disclosure.Disclosure`.
+        A preset of :class:`protocols.release.disclosure.Disclosure`.
     minimum_parties : int
         So many contributors must have at least one row.
     deadline : str

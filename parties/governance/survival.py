@@ -13,8 +13,8 @@ from parties.governance.analysis import Reveals, Rows, listed
 from parties.governance.models import SIZES, OfFeatures
 from parties.governance.schema import ColumnName, Schema
 from parties.governance.tables import FACTORS, OfRows, categories_of, labels_of, numbers_of
-from protocols.outcome import Result
-from protocols.time_grids import MOST_POINTS
+from protocols.release.outcome import Result
+from protocols.survival.time_grids import MOST_POINTS
 
 
 class OfTimes(OfRows):

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from mpc import Party
 from parties.governance.analysis import NUMERIC, Analysis, Outcome, Reveals, Rows, listed
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
-from protocols.disclosure import Disclosure
-from protocols.outcome import Result, plain
-from protocols.variables import MOST_CATEGORIES, Label
+from protocols.pools.variables import MOST_CATEGORIES, Label
+from protocols.release.disclosure import Disclosure
+from protocols.release.outcome import Result, plain
 
 FACTORS = ("boolean", "category")
 MOST_EDGES = MOST_CATEGORIES - 1
@@ -112,7 +112,7 @@ class TableOne(OfRows):
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         from protocols import table_one
-        from protocols.variables import Column as Declared
+        from protocols.pools.variables import Column as Declared
 
         chosen = [*self.columns, *([self.by] if self.by else [])]
         frame: dict[str, Any] = {}

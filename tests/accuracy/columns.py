@@ -23,10 +23,10 @@ def cases() -> list[Case]:
 def _tests() -> list[Case]:
     from scipy import stats
 
-    from protocols.contingency import contingency_table
-    from protocols.correlations import correlation
-    from protocols.mean_tests import t_test
-    from protocols.ranks import mann_whitney
+    from protocols.comparisons.correlations import correlation
+    from protocols.comparisons.means import t_test
+    from protocols.comparisons.ranks import mann_whitney
+    from protocols.tables.contingency import contingency_table
 
     whas500, diabetes = datasets.whas500(), datasets.diabetes()
     pressures, outcomes = ["sysbp", "diasbp"], ["gender", "died"]
@@ -82,7 +82,7 @@ def _regressions() -> list[Case]:
     import statsmodels.api as sm
 
     from protocols import logistic_regression
-    from protocols.linear_regression import linear_regression
+    from protocols.regression.linear_regression import linear_regression
 
     diabetes = datasets.diabetes()
     columns = ["age", "bmi", "bp", "s5"]
@@ -118,8 +118,8 @@ def _regressions() -> list[Case]:
 
 
 def _survival() -> list[Case]:
-    from protocols.cox import cox_regression
-    from protocols.kaplan_meier import kaplan_meier
+    from protocols.survival.cox import cox_regression
+    from protocols.survival.kaplan_meier import kaplan_meier
 
     rossi, lung = datasets.rossi(), datasets.lung()
     decades = lung.assign(time=10.0 * np.ceil(lung.time / 10))
@@ -162,7 +162,7 @@ def _survival() -> list[Case]:
 def _quality() -> Case:
     from sklearn.metrics import roc_auc_score
 
-    from protocols.prediction_quality import roc_auc
+    from protocols.prediction.prediction_quality import roc_auc
 
     frame = datasets.breast_cancer()
     return Case(

@@ -18,8 +18,8 @@ def cases() -> list[Case]:
 
 
 def _baseline() -> Case:
-    from protocols.table_one import table_one
-    from protocols.variables import Column
+    from protocols.pools.variables import Column
+    from protocols.tables.table_one import table_one
 
     columns = [
         Column("age", "integer", "years", 18, 100),
@@ -60,9 +60,9 @@ def _of_baseline(pooled: pd.DataFrame, found: Any) -> list[Figure]:
 def _tables() -> list[Case]:
     from statsmodels.stats.proportion import proportion_confint
 
-    from protocols.contingency import contingency_table
-    from protocols.histograms import histogram
-    from protocols.proportions import proportion
+    from protocols.tables.contingency import contingency_table
+    from protocols.tables.histograms import histogram
+    from protocols.tables.proportions import proportion
 
     trial = datasets.dealt(datasets.gbsg2())
     gbsg2 = datasets.pooled(trial)

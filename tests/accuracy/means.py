@@ -18,7 +18,7 @@ def cases() -> list[Case]:
 def _t_tests() -> list[Case]:
     from scipy import stats
 
-    from protocols.mean_tests import t_test
+    from protocols.comparisons.means import t_test
 
     clinic = datasets.by_institution(datasets.lung())
     lung = datasets.pooled(clinic)
@@ -78,7 +78,7 @@ def _t_tests() -> list[Case]:
 
 
 async def _paired(party: Any, frame: Any) -> Any:
-    from protocols.mean_tests import t_test
+    from protocols.comparisons.means import t_test
 
     return await t_test(party, frame.ph_karno, y=frame.pat_karno, kind="paired", bound=100.0)
 
@@ -94,7 +94,7 @@ def _anovas() -> list[Case]:
     from scipy import stats
     from statsmodels.stats.oneway import anova_oneway
 
-    from protocols.anova import anova
+    from protocols.comparisons.anova import anova
 
     trial = datasets.dealt(datasets.gbsg2())
     gbsg2 = datasets.pooled(trial)
@@ -133,7 +133,7 @@ def _anovas() -> list[Case]:
 def _correlations() -> list[Case]:
     from scipy import stats
 
-    from protocols.correlations import correlation, covariance
+    from protocols.comparisons.correlations import correlation, covariance
 
     columns = ["age", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6", "target"]
     parts = datasets.dealt(datasets.diabetes())

@@ -16,8 +16,8 @@ def cases() -> list[Case]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
-    from protocols.calibration import brier_score, calibration
-    from protocols.prediction_quality import roc_auc
+    from protocols.prediction.calibration import brier_score, calibration
+    from protocols.prediction.prediction_quality import roc_auc
 
     frame = datasets.breast_cancer()
     columns = ["mean_radius", "mean_smoothness", "mean_symmetry"]

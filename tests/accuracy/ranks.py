@@ -14,8 +14,8 @@ def cases() -> list[Case]:
     """Return the comparisons."""
     from scipy import stats
 
-    from protocols.quantiles import quantile
-    from protocols.ranks import kruskal_wallis, mann_whitney
+    from protocols.comparisons.quantiles import quantile
+    from protocols.comparisons.ranks import kruskal_wallis, mann_whitney
 
     clinic = datasets.by_institution(datasets.lung())
     lung = datasets.pooled(clinic)

@@ -35,7 +35,7 @@ def of_model(params: Any, std_err: Any, p_values: Any, found: Any, bound: float 
 def _linear() -> list[Case]:
     import statsmodels.api as sm
 
-    from protocols.linear_regression import linear_regression
+    from protocols.regression.linear_regression import linear_regression
 
     columns = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
     parts = datasets.dealt(datasets.diabetes())
@@ -113,7 +113,7 @@ def _logit(pooled: pd.DataFrame, columns: list[str], outcome: str, found: Any) -
 def _poisson() -> list[Case]:
     import statsmodels.api as sm
 
-    from protocols.poisson import poisson_regression
+    from protocols.regression.poisson import poisson_regression
 
     columns = ["lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp"]
     parts = datasets.dealt(datasets.randhie())

@@ -18,7 +18,7 @@ def cases() -> list[Case]:
 
 
 def _curves() -> list[Case]:
-    from protocols.kaplan_meier import kaplan_meier
+    from protocols.survival.kaplan_meier import kaplan_meier
 
     clinic = datasets.by_institution(datasets.lung())
     release = datasets.dealt(datasets.rossi())
@@ -66,7 +66,7 @@ def of_curve(pooled: pd.DataFrame, time: str, event: str, curve: Any, which: str
 def _log_ranks() -> list[Case]:
     from lifelines.statistics import multivariate_logrank_test
 
-    from protocols.log_rank import log_rank
+    from protocols.survival.log_rank import log_rank
 
     clinic = datasets.by_institution(datasets.lung())
     veterans = datasets.dealt(datasets.veteran())
@@ -115,7 +115,7 @@ def _log_ranks() -> list[Case]:
 
 
 def _hazards() -> list[Case]:
-    from protocols.cox import cox_regression
+    from protocols.survival.cox import cox_regression
 
     clinic = [part.dropna(subset=["ph_ecog"]) for part in datasets.by_institution(datasets.lung())]
     release = datasets.dealt(datasets.rossi())

@@ -12,7 +12,7 @@ import pytest
 from parties.governance.entries import LOG_FILE
 from parties.node import config, doors, hello, library, store
 from parties.node.config import NodeConfig
-from protocols.disclosure import Disclosure
+from protocols.release.disclosure import Disclosure
 from tests.consortium.nodes import ROOT
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")

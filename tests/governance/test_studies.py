@@ -21,7 +21,7 @@ from parties.governance.studies import (
     read_study,
     study_of,
 )
-from protocols.disclosure import Disclosure
+from protocols.release.disclosure import Disclosure
 from tests.governance.world import STUDY, World
 
 PROGRAM = "async def study(party, table):\n\treturn None\r\n"

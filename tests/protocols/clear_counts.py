@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-import protocols.suppression as suppression
-from protocols.disclosure import Disclosure, Release
-from protocols.suppression import OpenedCounts, lines_of, open_counts
+import protocols.release.suppression as suppression
+from protocols.release.disclosure import Disclosure, Release
+from protocols.release.suppression import OpenedCounts, lines_of, open_counts
 
 T = TypeVar("T")
 

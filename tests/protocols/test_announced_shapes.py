@@ -9,11 +9,11 @@ import pytest
 
 from mpc import AgreementError, Party, PeerError
 from protocols import secure_mean, secure_sum, secure_variance
-from protocols.contingency import contingency_table
-from protocols.disclosure import Disclosure
-from protocols.mean_tests import t_test
-from protocols.ranks import mann_whitney
-from protocols.standardise import own_columns, standardise_columns, standardise_rows
+from protocols.comparisons.means import t_test
+from protocols.comparisons.ranks import mann_whitney
+from protocols.regression.standardise import own_columns, standardise_columns, standardise_rows
+from protocols.release.disclosure import Disclosure
+from protocols.tables.contingency import contingency_table
 from tests.mpc.support import Message, run
 
 ROWS = 30

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mpc import AgreementError, DataError, Party
-from protocols.coding import Coded, code_columns, code_rows, coded, predictors
-from protocols.disclosure import Disclosure, Release
-from protocols.variables import Column
+from protocols.pools.variables import Column
+from protocols.regression.coding import Coded, code_columns, code_rows, coded, predictors
+from protocols.release.disclosure import Disclosure, Release
 from tests.protocols.helpers import run
 
 NOBODY = Release(None, None)

@@ -14,9 +14,9 @@ from statsmodels.stats.contingency_tables import StratifiedTable, Table2x2
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from mpc import AgreementError, DataError, Party, prepare
-from protocols.contingency import ContingencyResult, contingency_table
-from protocols.count_statistics import Estimate, conditional_odds_ratio, pearson, stratified
-from protocols.disclosure import Disclosure
+from protocols.release.disclosure import Disclosure
+from protocols.tables.contingency import ContingencyResult, contingency_table
+from protocols.tables.count_statistics import Estimate, conditional_odds_ratio, pearson, stratified
 from tests.protocols.helpers import run, run_one
 
 CITIES = tuple(range(8))

@@ -11,8 +11,8 @@ from scipy import stats
 from mpc import AgreementError, DataError, Party, open_, prepare
 from mpc.normalise import normalise
 from mpc.series import evaluate, inverse_root_series
-from protocols.correlations import correlation, correlation_intervals, covariance, normalised
-from protocols.disclosure import Disclosure, DisclosureError
+from protocols.comparisons.correlations import correlation, correlation_intervals, covariance, normalised
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import diabetes, run, run_one
 from tests.protocols.promises import at_rank, watched
 

@@ -10,11 +10,11 @@ import pytest
 
 from mpc import AgreementError, DataError, Party
 from mpc.prepare import prepare
-from protocols.cox import cox_regression
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.results import ConvergenceWarning
-from protocols.survival_results import CoxResult
-from protocols.time_grids import grid_of
+from protocols.regression.results import ConvergenceWarning
+from protocols.release.disclosure import Disclosure, DisclosureError
+from protocols.survival.cox import cox_regression
+from protocols.survival.survival_results import CoxResult
+from protocols.survival.time_grids import grid_of
 from tests.protocols.helpers import run, run_one
 from tests.protocols.promises import at_rank, watched
 from tests.protocols.survival import COHORTS, Cohort, lung, rossi, veteran
@@ -197,7 +197,7 @@ def _edge(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return time, event.astype(int), X
 
 
-@pytest.mark.filterwarnings("ignore::protocols.results.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("name", "found", "ties", "preprocessing"),
     [
@@ -257,7 +257,7 @@ def _reference(cohort: Cohort) -> Any:
 # ---- who learns what ----------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::protocols.results.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")
 def test_what_is_opened() -> None:
     cohort = lung()
 
@@ -275,7 +275,7 @@ def test_what_is_opened() -> None:
     assert [to for _, _, to in openings] == [None] * 5 + [(1,)]
 
 
-@pytest.mark.filterwarnings("ignore::protocols.results.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")
 @pytest.mark.parametrize(("rows", "columns", "ties", "links"), [(60, 2, 1, 0), (120, 4, 1, 0), (90, 3, 4, 2)])
 def test_what_a_step_costs(rows: int, columns: int, ties: int, links: int) -> None:
     X = np.random.default_rng(0).normal(size=(rows, columns))
@@ -304,7 +304,7 @@ def test_small_cells_are_refused() -> None:
         fitted(rossi(), disclosure=Disclosure("own", minimum_cell=200))
 
 
-@pytest.mark.filterwarnings("ignore::protocols.results.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")
 @pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
 def test_it_can_be_prepared(preprocessing: str) -> None:
     cohort = lung()

@@ -20,7 +20,7 @@ from protocols import (
     secure_sum,
     secure_variance,
 )
-from protocols.disclosure import Release, check, check_public, hold, quotas, short_of
+from protocols.release.disclosure import Release, check, check_public, hold, quotas, short_of
 from tests.mpc.enumeration import distance
 from tests.mpc.support import run as tapped
 from tests.protocols.helpers import Data, by_rows, diabetes, run, run_one, spector
@@ -384,7 +384,7 @@ def test_a_check_tells_whether_it_holds_and_nothing_else(coalition: set[int], mo
     mask's 2^-2; without, whether there is one."""
     field = GF(157)
     monkeypatch.setattr(arithmetic, "STATISTICAL_SECURITY_BITS", 2)
-    monkeypatch.setattr("protocols.disclosure._FIELD", field)
+    monkeypatch.setattr("protocols.release.disclosure._FIELD", field)
     monkeypatch.setattr(opening, "CHUNK_BYTES", 1 << 30)
     monkeypatch.setattr(requests, "CHUNK_BYTES", 1 << 30)
     (honest,) = {0, 1} - coalition

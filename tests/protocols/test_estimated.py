@@ -8,24 +8,24 @@ from mpc import Party
 from mpc.estimate import estimate
 from mpc.made_up import MadeUp, make_up
 from protocols import predict_proba, secure_mean, secure_sum, secure_variance
-from protocols.anova import anova
-from protocols.calibration import brier_score, calibration
-from protocols.contingency import contingency_table
-from protocols.correlations import correlation, covariance
-from protocols.cox import cox_regression
-from protocols.histograms import histogram
-from protocols.kaplan_meier import kaplan_meier
-from protocols.linear_regression import linear_regression
-from protocols.log_rank import log_rank
-from protocols.logistic import logistic_regression
-from protocols.mean_tests import t_test
-from protocols.poisson import poisson_regression
-from protocols.prediction_quality import roc_auc
-from protocols.proportions import proportion
-from protocols.quantiles import quantile
-from protocols.ranks import kruskal_wallis, mann_whitney
-from protocols.table_one import table_one
-from protocols.variables import Column
+from protocols.comparisons.anova import anova
+from protocols.comparisons.correlations import correlation, covariance
+from protocols.comparisons.means import t_test
+from protocols.comparisons.quantiles import quantile
+from protocols.comparisons.ranks import kruskal_wallis, mann_whitney
+from protocols.pools.variables import Column
+from protocols.prediction.calibration import brier_score, calibration
+from protocols.prediction.prediction_quality import roc_auc
+from protocols.regression.linear_regression import linear_regression
+from protocols.regression.logistic import logistic_regression
+from protocols.regression.poisson import poisson_regression
+from protocols.survival.cox import cox_regression
+from protocols.survival.kaplan_meier import kaplan_meier
+from protocols.survival.log_rank import log_rank
+from protocols.tables.contingency import contingency_table
+from protocols.tables.histograms import histogram
+from protocols.tables.proportions import proportion
+from protocols.tables.table_one import table_one
 from tests.mpc.support import run
 
 ROWS = 30

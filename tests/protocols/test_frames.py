@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from mpc import DataError
-from protocols.frames import Frame, columns_of
-from protocols.variables import Categorical, Column, Numeric
+from protocols.pools.frames import Frame, columns_of
+from protocols.pools.variables import Categorical, Column, Numeric
 
 AGE = Column("age", "integer", "years", 0, 120)
 SEX = Column("sex", "category", categories=("f", "m"))

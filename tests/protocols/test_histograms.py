@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mpc import AgreementError, DataError, Party
-from protocols.disclosure import Disclosure
-from protocols.histograms import histogram
+from protocols.release.disclosure import Disclosure
+from protocols.tables.histograms import histogram
 from tests.protocols.helpers import diabetes, run, run_one
 
 

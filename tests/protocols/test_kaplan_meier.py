@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mpc import AgreementError, DataError, Party
 from mpc.prepare import prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.kaplan_meier import kaplan_meier
-from protocols.survival_results import KaplanMeierResult, SurvivalCurve
-from protocols.time_grids import TimeGrid, grid_of
+from protocols.release.disclosure import Disclosure, DisclosureError
+from protocols.survival.kaplan_meier import kaplan_meier
+from protocols.survival.survival_results import KaplanMeierResult, SurvivalCurve
+from protocols.survival.time_grids import TimeGrid, grid_of
 from tests.protocols.helpers import run, run_one
 from tests.protocols.survival import COHORTS, Cohort, lung
 
@@ -138,7 +138,7 @@ def test_what_is_no_grid(grid: Any) -> None:
 
 
 def cut(counts: list[np.ndarray], minimum: int) -> list[int] | None:
-    """Cut a grid as :func:`protocols.merging.merged` says, in the clear."""
+    """Cut a grid as :func:`protocols.survival.merging.merged` says, in the clear."""
 
     def allowed(start: int, stop: int) -> bool:
         return all(one[start:stop].sum() in (0, *range(minimum, 10**4)) for one in counts)

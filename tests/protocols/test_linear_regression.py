@@ -12,10 +12,10 @@ import pytest
 
 from mpc import AgreementError, DataError, Party
 from mpc.prepare import prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.linear_regression import linear_regression
-from protocols.regression_results import LinearResult
-from protocols.results import ConvergenceWarning
+from protocols.regression.linear_regression import linear_regression
+from protocols.regression.regression_results import LinearResult
+from protocols.regression.results import ConvergenceWarning
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import run, run_one
 from tests.protocols.promises import at_rank, watched
 
@@ -240,7 +240,7 @@ def test_collinear_and_constant_columns() -> None:
 
 def test_nothing_is_opened_of_a_fit_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The intercept would be the mean of y, which is no part of the result."""
-    linear = import_module("protocols.linear_regression")
+    linear = import_module("protocols.regression.linear_regression")
     opened: list[Any] = []
     kept = linear._result
 

@@ -9,10 +9,10 @@ import pytest
 
 from mpc import DataError, Party
 from mpc.prepare import prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.log_rank import WEIGHTS, log_rank
-from protocols.survival_results import LogRankResult
-from protocols.time_grids import grid_of
+from protocols.release.disclosure import Disclosure, DisclosureError
+from protocols.survival.log_rank import WEIGHTS, log_rank
+from protocols.survival.survival_results import LogRankResult
+from protocols.survival.time_grids import grid_of
 from tests.protocols.helpers import run, run_one
 from tests.protocols.promises import at_rank, watched
 from tests.protocols.survival import COHORTS, Cohort, lung

@@ -10,7 +10,7 @@ import pytest
 
 from mpc import Party
 from protocols import ConvergenceWarning, LogisticResult, logistic_regression
-from protocols.fit import Plan
+from protocols.regression.fit import Plan
 from tests.protocols.helpers import (
     Data,
     breast_cancer,

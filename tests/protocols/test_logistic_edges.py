@@ -172,7 +172,7 @@ def test_a_failure_in_the_last_checks_is_no_group_of_failures(plain: Data, monke
     async def faulty(*_: Any) -> Any:
         raise AgreementError("a peer sent something else")
 
-    monkeypatch.setattr("protocols.newton._inverse_is_off", faulty)
+    monkeypatch.setattr("protocols.regression.newton._inverse_is_off", faulty)
 
     async def program(party: Party, part: Any) -> str:
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from mpc import AgreementError, DataError, Party
 from protocols import ConvergenceWarning, logistic_regression
-from protocols.disclosure import Disclosure, DisclosureError
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import Data, by_rows, heart, run, run_one, spector
 from tests.protocols.promises import at_rank, watched
 
@@ -148,7 +148,7 @@ def test_disclosure_control_counts_first_categories() -> None:
     frame = lung().dropna()
     frame["ecog"] = ["rare"] * 2 + ["bed"] * 90 + ["some"] * (len(frame) - 92)
     halves = [frame.iloc[:70], frame.iloc[70:140], frame.iloc[140:]]
-    from protocols.variables import Column
+    from protocols.pools.variables import Column
 
     columns = [Column("age", "number"), Column("ecog", "category", categories=("rare", "bed", "some"))]
     with pytest.raises(DisclosureError, match="only 0 and 1"):

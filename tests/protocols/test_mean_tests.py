@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 from mpc import AgreementError, DataError, Party, prepare
-from protocols.anova import AnovaResult, anova
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.group_means import weighted
-from protocols.mean_tests import TTestResult, t_test
+from protocols.comparisons.anova import AnovaResult, anova
+from protocols.comparisons.group_means import weighted
+from protocols.comparisons.means import TTestResult, t_test
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.mpc.support import opened
 from tests.protocols.helpers import breast_cancer, diabetes, run, run_one
 from tests.protocols.promises import at_rank, watched

@@ -10,10 +10,10 @@ import pytest
 
 from mpc import AgreementError, DataError, Party
 from mpc.prepare import prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.poisson import poisson_regression
-from protocols.regression_results import PoissonResult
-from protocols.results import ConvergenceWarning
+from protocols.regression.poisson import poisson_regression
+from protocols.regression.regression_results import PoissonResult
+from protocols.regression.results import ConvergenceWarning
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import run, run_one
 from tests.protocols.promises import at_rank, watched
 

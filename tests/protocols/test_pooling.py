@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc import AgreementError, DataError, Party, PeerError, open_, prepare
-from protocols.column_pool import _heard
-from protocols.disclosure import Disclosure, DisclosureError, Release
-from protocols.outcome import Result
-from protocols.pooling import Pool
-from protocols.pools import pool
-from protocols.variables import Categorical, Column, Numeric, categorical, numeric
+from protocols.pools.column_pool import _heard
+from protocols.pools.joining import pool
+from protocols.pools.pool import Pool
+from protocols.pools.variables import Categorical, Column, Numeric, categorical, numeric
+from protocols.release.disclosure import Disclosure, DisclosureError, Release
+from protocols.release.outcome import Result
 from tests.mpc.support import Message
 from tests.mpc.support import run as run_tapped
 from tests.protocols.helpers import breast_cancer, run

@@ -14,8 +14,8 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from mpc import AgreementError, DataError, Party, Share, open_, prepare
 from protocols import Disclosure, DisclosureError, logistic_regression, predict_proba
-from protocols.calibration import BrierResult, CalibrationResult, brier_score, calibration
-from protocols.prediction_quality import PROBABILITY_GRID, RocResult, roc_auc
+from protocols.prediction.calibration import BrierResult, CalibrationResult, brier_score, calibration
+from protocols.prediction.prediction_quality import PROBABILITY_GRID, RocResult, roc_auc
 from tests.protocols.helpers import Data, breast_cancer, run, run_one
 from tests.protocols.promises import at_rank, watched
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from statsmodels.stats.proportion import proportion_confint
 
 from mpc import AgreementError, DataError, Party, prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.proportions import ProportionResult, proportion
+from protocols.release.disclosure import Disclosure, DisclosureError
+from protocols.tables.proportions import ProportionResult, proportion
 from tests.protocols.helpers import run, run_one
 
 REFERENCES = {"wilson": "wilson", "clopper-pearson": "beta"}

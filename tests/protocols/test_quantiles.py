@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc import AgreementError, DataError, Party, PeerError, prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.quantiles import quantile
+from protocols.comparisons.quantiles import quantile
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.mpc.support import Message
 from tests.mpc.support import run as run_tapped
 from tests.protocols.helpers import breast_cancer, run

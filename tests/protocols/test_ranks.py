@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mpc import AgreementError, DataError, Party, concatenate, open_, prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.grids import Grid, prefix_sums
-from protocols.rank_distributions import asymptotic_p_value, exact_p_value, newcombe_interval
-from protocols.rank_sums import doubled_ranks
-from protocols.ranks import kruskal_wallis, mann_whitney
+from protocols.comparisons.rank_distributions import asymptotic_p_value, exact_p_value, newcombe_interval
+from protocols.comparisons.rank_sums import doubled_ranks
+from protocols.comparisons.ranks import kruskal_wallis, mann_whitney
+from protocols.pools.grids import Grid, prefix_sums
+from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import diabetes, heart, run
 from tests.protocols.promises import at_rank, watched
 

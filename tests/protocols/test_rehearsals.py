@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from mpc import Party, prepare
-from protocols.correlations import correlation
-from protocols.kaplan_meier import kaplan_meier
-from protocols.log_rank import log_rank
-from protocols.quantiles import quantile
-from protocols.ranks import kruskal_wallis, mann_whitney
+from protocols.comparisons.correlations import correlation
+from protocols.comparisons.quantiles import quantile
+from protocols.comparisons.ranks import kruskal_wallis, mann_whitney
+from protocols.survival.kaplan_meier import kaplan_meier
+from protocols.survival.log_rank import log_rank
 from tests.protocols.helpers import run
 
 ROWS = 48

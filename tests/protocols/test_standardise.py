@@ -7,7 +7,7 @@ import pytest
 
 from mpc import DataError, Party, open_
 from protocols.magnitudes import agree_exponents
-from protocols.standardise import Design, own_columns, standardise_columns, standardise_rows
+from protocols.regression.standardise import Design, own_columns, standardise_columns, standardise_rows
 from tests.protocols.helpers import breast_cancer, run
 from tests.protocols.promises import at_rank, watched
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mpc import Party, concatenate, less_than, prepare
-from protocols.disclosure import Disclosure, Release
-from protocols.suppression import OpenedCounts, lines_of, open_counts, rounded, withheld_counts
-from protocols.withholding import most_large, steps_wanted
+from protocols.release.disclosure import Disclosure, Release
+from protocols.release.suppression import OpenedCounts, lines_of, open_counts, rounded, withheld_counts
+from protocols.release.withholding import most_large, steps_wanted
 from tests.protocols.clear_counts import Clear, Nobody, finished, in_the_clear, seen, shown, tables
 from tests.protocols.helpers import run
 

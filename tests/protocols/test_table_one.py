@@ -12,10 +12,10 @@ import pytest
 from scipy import stats
 
 from mpc import AgreementError, DataError, Party, prepare
-from protocols.disclosure import Disclosure, DisclosureError
-from protocols.table_one import table_one
-from protocols.table_one_results import difference_of_means, difference_of_parts, welch_anova
-from protocols.variables import Column
+from protocols.pools.variables import Column
+from protocols.release.disclosure import Disclosure, DisclosureError
+from protocols.tables.table_one import table_one
+from protocols.tables.table_one_results import difference_of_means, difference_of_parts, welch_anova
 from tests.protocols.helpers import run
 
 COLUMNS = [

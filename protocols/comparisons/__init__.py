@@ -1,0 +1,1 @@
+"""Comparing: t-tests, analysis of variance, rank tests, quantiles, correlations."""

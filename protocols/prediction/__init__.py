@@ -1,0 +1,1 @@
+"""Prediction: ROC curves, calibration, Brier scores."""

@@ -1,0 +1,1 @@
+"""Survival: Kaplan-Meier curves, log-rank tests, Cox regression."""

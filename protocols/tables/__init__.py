@@ -1,0 +1,1 @@
+"""Describing: table 1, proportions, histograms, contingency tables."""
