@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -122,8 +123,8 @@ class RowPool(Pool):
     async def counts(self, *factors: str) -> Share:
         """See :class:`protocols.pools.pool.Pool`."""
         shape = tuple(len(self.categories[what]) for what in factors)
-        table = np.zeros(shape, np.int64)
-        np.add.at(table, tuple(self.codes(what) for what in factors), 1)
+        cells = np.ravel_multi_index(tuple(self.codes(what) for what in factors), shape)
+        table = np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
         return await total(self.party.at("counts"), table)
 
     async def moments(self, what: str, by: str | None = None, sizes: NDArray[np.int64] | None = None) -> Moments:

@@ -116,36 +116,59 @@ class Categorical:
     name : str
     categories : tuple or None
         In order; None as long as nobody declared them.
-    labels : tuple
-        Of each row; None where it is missing.
+    known : tuple
+        Labels that may occur here, all different; in the order in which they were met.
+    places : numpy.ndarray
+        Shape (rows,), int64: the place of each row's label among these; -1 where it is missing.
     """
 
     name: str
     categories: tuple[Label, ...] | None
-    labels: tuple[Label | None, ...]
+    known: tuple[Label, ...]
+    places: NDArray[np.int64]
+
+    @classmethod
+    def of_codes(cls, name: str, count: int, codes: NDArray[np.int64], present: NDArray[np.bool_]) -> Categorical:
+        """Return a column whose categories are numbers below a count."""
+        known = tuple(range(count))
+        return cls(name, known, known, np.where(present, codes, -1).astype(np.int64))
 
     @property
     def rows(self) -> int:
         """How many rows."""
-        return len(self.labels)
+        return len(self.places)
 
     @property
     def complete(self) -> NDArray[np.bool_]:
         """Rows in which it is not missing."""
-        return np.array([label is not None for label in self.labels], dtype=np.bool_)
+        return np.asarray(self.places >= 0)
 
     @property
     def own(self) -> tuple[Label, ...]:
         """The labels that occur here, sorted."""
-        return ordered({label for label in self.labels if label is not None})
+        return ordered({self.known[place] for place in np.unique(self.places).tolist() if place >= 0})
+
+    @property
+    def labels(self) -> tuple[Label | None, ...]:
+        """Of each row; None where it is missing."""
+        return tuple(None if place < 0 else self.known[place] for place in self.places.tolist())
 
     @property
     def codes(self) -> NDArray[np.int64]:
         """Number of each row's category, from 0; -1 where it is missing."""
         if self.categories is None:
             raise ValueError(f"the categories of {self.name} are not agreed yet")
-        place = {label: code for code, label in enumerate(self.categories)}
-        return np.array([-1 if label is None else place[label] for label in self.labels], dtype=np.int64)
+        number = {label: code for code, label in enumerate(self.categories)}
+        # The last entry is for what is missing, whose place is -1.
+        table = np.array([*(number.get(label, -1) for label in self.known), -1], dtype=np.int64)
+        return np.asarray(table[self.places])
+
+    def relabelled(self, labels: Mapping[Label, Label | None], categories: tuple[Label, ...]) -> Categorical:
+        """Return the same rows under other labels, of these categories; None makes a label missing."""
+        number = {label: code for code, label in enumerate(categories)}
+        new = [labels[label] for label in self.known]
+        table = np.array([*(-1 if label is None else number[label] for label in new), -1], dtype=np.int64)
+        return replace(self, categories=categories, known=categories, places=table[self.places])
 
     def describe(self) -> dict[str, object]:
         """Return what must be the same at all parties."""
@@ -166,17 +189,18 @@ class Categorical:
                 f"{len(categories)}"
             )
         allowed = set(categories)
-        other = sum(1 for label in self.labels if label is not None and label not in allowed)
+        table = np.array([*(label not in allowed for label in self.known), False])
+        other = int(table[self.places].sum())
         if other:
             raise DataError(
-                f"party {rank}: {other} of {len(self.labels)} values of {self.name} are none of its {len(categories)} "
+                f"party {rank}: {other} of {self.rows} values of {self.name} are none of its {len(categories)} "
                 "categories; correct these rows, or agree on more categories in the study"
             )
         return replace(self, categories=categories)
 
     def kept(self, rows: NDArray[np.bool_]) -> Categorical:
         """Return some of the rows."""
-        return replace(self, labels=tuple(label for label, keep in zip(self.labels, rows, strict=True) if keep))
+        return replace(self, places=self.places[rows])
 
 
 Variable = Numeric | Categorical
@@ -254,13 +278,7 @@ def categorical(values: Any, *, rank: int, what: str, categories: Sequence[Label
     name = _name_of(values) or what
     if categories is None:
         categories = _declared_by(values)
-    array = np.asarray(values, dtype=object)
-    if isinstance(values, np.ma.MaskedArray):
-        array = _without_masked(values)
-    if array.ndim != 1:
-        raise DataError(f"party {rank}: {what} has shape {array.shape}; it takes (rows,)")
-    labels = tuple(_label(value, rank=rank, what=what) for value in array)
-    column = Categorical(name, None, labels)
+    column = Categorical(name, None, *_parsed(values, rank=rank, what=what))
     if categories is None:
         return column
     return column.declared([_label(one, rank=rank, what=what) for one in categories], rank=rank)  # type: ignore[misc]
@@ -317,6 +335,47 @@ def _declared_by(values: Any) -> Sequence[Label] | None:
     dtype = getattr(values, "dtype", None)
     found = getattr(dtype, "categories", None)
     return None if found is None else list(found)
+
+
+def _parsed(values: Any, *, rank: int, what: str) -> tuple[tuple[Label, ...], NDArray[np.int64]]:
+    """Return the labels that occur, and the place of each row's among them; -1 where it is missing."""
+    codes = getattr(getattr(values, "cat", values), "codes", None)
+    declared = _declared_by(values)
+    if codes is not None and declared is not None:
+        found = [_label(one, rank=rank, what=what) for one in declared]
+        return tuple(one for one in found if one is not None), np.asarray(codes, dtype=np.int64)
+    if isinstance(values, np.ma.MaskedArray):
+        array = _without_masked(values)
+    elif isinstance(getattr(values, "dtype", None), np.dtype):
+        array = np.asarray(values)
+    else:  # of a list, numpy would make texts of numbers that stand beside texts
+        array = np.asarray(values, dtype=object)
+    if array.ndim != 1:
+        raise DataError(f"party {rank}: {what} has shape {array.shape}; it takes (rows,)")
+    if array.dtype.kind not in "biufU":
+        return _parsed_objects(array.astype(object), rank=rank, what=what)
+    distinct, places = np.unique(array, return_inverse=True)
+    # Several of them may be one label (NaN, and letters that can be written in two ways).
+    known, table = _parsed_objects(distinct.astype(object), rank=rank, what=what)
+    return known, table[places]
+
+
+def _parsed_objects(array: NDArray[Any], *, rank: int, what: str) -> tuple[tuple[Label, ...], NDArray[np.int64]]:
+    known: dict[Label, int] = {}
+    seen: dict[Any, int] = {}
+    places = np.empty(len(array), dtype=np.int64)
+    for row, value in enumerate(array):
+        try:
+            place = seen.get(value)
+        except TypeError:  # a list, say
+            place = None
+        if place is None:
+            label = _label(value, rank=rank, what=what)
+            place = -1 if label is None else known.setdefault(label, len(known))
+            if label is not None:
+                seen[value] = place
+        places[row] = place
+    return tuple(known), places
 
 
 def _without_masked(values: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:

@@ -140,10 +140,8 @@ async def read_places(party: Party, data: Followed, points: TimeGrid | None) -> 
                 )
             numbers = np.minimum(numbers, count - 1)
             if event is not None:
-                labels = zip(event.labels, beyond, strict=True)
-                event = Categorical(
-                    event.name, event.categories, tuple(0 if late and one is not None else one for one, late in labels)
-                )
+                codes = np.where(beyond & event.complete, 0, event.codes)
+                event = Categorical.of_codes(event.name, 2, codes, event.complete)
     if time is not None:
         ranks = np.where(time.present[:, 0], count - 1 - numbers, 0.0).reshape(-1, 1)
         time = Numeric(("time",), ranks, time.present, np.array([2.0**_KEY_BITS]), whole=True)

@@ -133,11 +133,8 @@ class Followed:
         """Return the two variables with the times as places on a grid, ``len(grid)`` for beyond it."""
         place = None
         if self.time is not None:
-            places = grid.places(self.time.values[:, 0]).tolist()
-            labels = tuple(
-                number if here else None for number, here in zip(places, self.time.present[:, 0], strict=True)
-            )
-            place = Categorical("time", tuple(range(len(grid) + 1)), labels)
+            places = grid.places(self.time.values[:, 0])
+            place = Categorical.of_codes("time", len(grid) + 1, places, self.time.present[:, 0])
         return {"time": place, "event": self.event}
 
 

@@ -137,8 +137,7 @@ async def histogram(
         places = _places(found.values[:, 0], edges)
         if joined:
             places = np.clip(places, 1, k) - 1
-        labels = (int(code) if there else None for code, there in zip(places, found.present[:, 0], strict=True))
-        ours = Categorical(name, tuple(range(k)), tuple(labels))
+        ours = Categorical.of_codes(name, k, places, found.present[:, 0])
     made = await pool(
         party.at("pool"),
         "histogram",

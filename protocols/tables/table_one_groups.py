@@ -102,9 +102,9 @@ class Groups:
         rest: Label = "(withheld)"
         while rest in self.labels:
             rest = f"({rest})"
-        kept = {None, *self.shown_labels}
-        labels = tuple(label if label in kept else rest for label in self.variable.labels)
-        return replace(self.variable, categories=(*self.shown_labels, rest), labels=labels)
+        kept = set(self.shown_labels)
+        labels = {label: label if label in kept else rest for label in self.variable.known}
+        return self.variable.relabelled(labels, (*self.shown_labels, rest))
 
     @property
     def shown_variable(self) -> Categorical | None:
@@ -112,8 +112,8 @@ class Groups:
         if self.variable is None or self.all_shown:
             return self.variable
         kept = set(self.shown_labels)
-        labels = tuple(label if label in kept else None for label in self.variable.labels)
-        return replace(self.variable, categories=self.shown_labels, labels=labels)
+        labels = {label: label if label in kept else None for label in self.variable.known}
+        return self.variable.relabelled(labels, self.shown_labels)
 
 
 async def all_rows(study: Study) -> int:

@@ -717,3 +717,17 @@ def test_with_columns_nobody_pretends_to_withhold_what_follows_from_public_numbe
 
     (sizes, _) = run(program, [0, 1], "dealer")
     assert (sizes.n, sizes.missing) == (28, {"x": 2})
+
+
+def test_millions_of_labels_are_read_as_arrays() -> None:
+    values = np.arange(3_000_000) % 3
+    for one in (values, values.astype(float), pd.Series(values), pd.Series(pd.Categorical(values))):
+        found = categorical(one, rank=0, what="g", categories=(0, 1, 2))
+        assert (found.codes == values).all()
+        assert found.kept(values == 1).own == (1,)
+    texts = np.array(["a", "b", "a"])
+    assert categorical(texts, rank=0, what="g").labels == ("a", "b", "a")
+    assert categorical([1, "1", None], rank=0, what="g").labels == (1, "1", None)
+    assert categorical([True, 1.0, 0], rank=0, what="g").labels == (1, 1, 0)
+    with pytest.raises(DataError, match="no category"):
+        categorical(np.array([1.5, 2.0]), rank=0, what="g")
