@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import http.client
 import json
@@ -24,18 +23,12 @@ from mpc import F127
 from parties.governance import cards, keys
 from parties.governance.consortium import join
 from parties.governance.studies import Study, read_study
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 SOTTOVOCE = [sys.executable, "-X", "faulthandler", "-c", "from parties.cli import main; main()"]
 # Of a command; what a node has to do within that is small, but the machine may be busy.
 COMMAND_SECONDS = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.consortium.leftovers import left_behind
-from tests.consortium.nodes import ROOT, SOTTOVOCE, Consortium, eventually, free_ports
+from tests.consortium.nodes import ROOT, SOTTOVOCE, Consortium, eventually
 from tests.consortium.relays import RelayProcess, web_certificate
 from tests.consortium.studies import COUNT, LONG, MEAN, give_rows
 from tests.consortium.trials import assert_close, check_ledgers_of, finish, propose, results
+from tests.ports import free_ports
 
 HOSTILE = (sys.executable, str(ROOT / "tests" / "consortium" / "hostile_relay.py"))
 

@@ -18,11 +18,12 @@ from mpc import F127
 from parties.governance.audit import verify
 from parties.governance.keys import load_certificate
 from tests.consortium.leftovers import left_behind
-from tests.consortium.nodes import ROOT, Consortium, free_ports
+from tests.consortium.nodes import ROOT, Consortium
 from tests.consortium.relays import RelayProcess, web_certificate
 from tests.consortium.studies import COUNT, MEAN, MODEL, Rows, give_rows, pooled
 from tests.consortium.trials import check_ledgers_of, finish, propose, results, running
 from tests.consortium.wan import NoNetworkError, Wan
+from tests.ports import free_ports
 
 
 def run_example(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -20,9 +20,10 @@ import numpy as np
 from parties.governance.studies import Study
 from parties.node.ledger import check_ledgers
 from tests.consortium.leftovers import left_behind, memory_mb, open_files, processes_in
-from tests.consortium.nodes import ROOT, Consortium, Node, RefusedError, eventually, free_ports
+from tests.consortium.nodes import ROOT, Consortium, Node, RefusedError, eventually
 from tests.consortium.proxy import Proxy
 from tests.consortium.studies import COUNT, LONG, MEAN, Draft, Rows, give_rows
+from tests.ports import free_ports
 
 Say = Callable[[str], None]
 

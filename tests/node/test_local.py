@@ -20,7 +20,8 @@ from parties.node.client import DeniedError, NodeClient, NodeUnreachableError, f
 from parties.node.local import LocalServer, MonitorError, reachable, serve_monitor
 from parties.node.owner import Owner
 from parties.node.service import Node
-from tests.node.world import NAMES, World, free_ports, until
+from tests.node.world import NAMES, World, until
+from tests.ports import free_ports
 
 
 class Serving:

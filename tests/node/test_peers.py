@@ -20,7 +20,8 @@ from parties.node.control import MESSAGE_BYTES, ChannelClosedError, SocketChanne
 from parties.node.doors import Doors, listen
 from parties.node.hello import ProtocolError, Timing, way
 from parties.node.peers import Peers
-from tests.node.world import QUICK, free_ports, until
+from tests.node.world import QUICK, until
+from tests.ports import free_ports
 
 
 def now() -> datetime.datetime:

@@ -27,7 +27,8 @@ from parties.node.process import Process
 from parties.node.program import ProgramError, load_program, plain, run_program
 from parties.node.workers import Assignment, Failed, Finished, Limits, Opened, Worker, WorkerError
 from tests.node.support import children, on_uvloop, open_descriptors
-from tests.node.teams import LIMITS, Team, free_ports, study_with, team
+from tests.node.teams import LIMITS, Team, study_with, team
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,17 +19,10 @@ from parties.node.config import NodeConfig, load_config
 from parties.node.hello import Timing
 from parties.node.messages import Assignment, Event, Failed, Finished, MemberAddress, Progress, Rows, result_digest
 from parties.node.service import Node, now
+from tests.ports import free_ports
 
 QUICK = Timing(first_pause=0.02, longest_pause=0.2, alive=1.0, silent=5.0, hello=2.0)
 NAMES = ("city", "north", "south")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class World:

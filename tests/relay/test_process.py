@@ -21,6 +21,7 @@ from parties.identity import make_identity
 from parties.relay.client import RelayAddress
 from parties.relay.process import RelayConfig, RelayError
 from parties.relay.server import Limits
+from tests.ports import free_port
 from tests.relay.world import World, come, joined, make_authority, settle
 
 PROGRAM = """
@@ -31,12 +32,6 @@ app.callback()(lambda: None)
 relay.register(app)
 app()
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Process:
