@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -95,6 +96,7 @@ class Analysis(Strict):
 
     name: Annotated[str, AfterValidator(_label)]
 
+    @abstractmethod
     def check(self, schema: Schema) -> None:
         """Check that the columns exist and fit.
 
@@ -102,23 +104,22 @@ class Analysis(Strict):
         ------
         ValueError
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def asks(self) -> str:
         """Say in words what is computed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reveals(self) -> Reveals:
         """Say who learns what."""
-        raise NotImplementedError
 
     def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
         """Say what must hold before anything of the result is opened."""
         return disclosure.rules(sums=False)
 
+    @abstractmethod
     async def run(self, seat: Party, ours: Rows, schema: Schema) -> Outcome | None:
         """Compute; None at a party that learns nothing."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

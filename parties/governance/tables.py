@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -31,9 +32,9 @@ class OfRows(Analysis):
         protocol = str(getattr(self, "protocol", ""))
         return Outcome({"protocol": protocol, **plain(result.to_dict())}, f"{self.name}:\n{result.summary()}")
 
+    @abstractmethod
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         """Run the protocol; None at a party that learns nothing."""
-        raise NotImplementedError
 
     def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
         return disclosure.rules(sums=False, cells=False)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from mpc import DataError, Party, less_than, open_, stack
 from mpc.sorting import argsort
 from protocols.comparisons.quantile_search import Wanted, rows_wanted, searched
-from protocols.comparisons.rank_sums import in_steps, ranked_keys, ranking
+from protocols.comparisons.rank_sums import ranked_keys, ranking, read_keys
 from protocols.pools.grids import Grid, histogram, prefix_sums
 from protocols.pools.joining import pool
 from protocols.pools.pool import INPUT_SCALE, ROW_BITS, Pool
 from protocols.pools.row_pool import RowPool
-from protocols.pools.variables import Categorical, Label, Numeric, categorical, numeric
+from protocols.pools.variables import Categorical, Label, Numeric, categorical
 from protocols.release.disclosure import Disclosure, Release, refusal
 from protocols.release.outcome import Result, notes, number, table
 from protocols.rows import Bound
@@ -254,20 +254,7 @@ async def _pooled(
     terms: dict[str, object],
 ) -> tuple[Pool, Grid | None]:
     """Make a pool of numbers, and of groups if there are any."""
-    cells = None
-    if grid is not None:
-        if partition != "rows" or resolution is not None:
-            raise ValueError("grid is for partition='rows', and takes the place of resolution and bound")
-        cells = Grid(*map(float, grid))
-        bound = cells.bound
-    column = None if x is None else numeric(x, rank=party.rank, what="x", bound=bound)
-    if column is not None:
-        if len(column.names) != 1:
-            raise DataError(f"party {party.rank}: x has {len(column.names)} columns; it takes one")
-        if cells is not None:
-            cells.check(column, rank=party.rank)
-        if resolution is not None:
-            column = in_steps(column, resolution)
+    column, cells = read_keys(x, grid, resolution, partition=partition, bound=bound, rank=party.rank)
     variables: dict[str, Numeric | Categorical | None] = {"x": column}
     kinds: dict[str, type[Numeric] | type[Categorical]] = {"x": Numeric}
     if by is not None or categories is not None:

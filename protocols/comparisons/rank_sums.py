@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from mpc.normalise import integers
 from mpc.sorting import argsort, run_bounds
 from protocols.pools.grids import Grid, histogram, prefix_sums
 from protocols.pools.pool import INPUT_SCALE, Pool
-from protocols.pools.variables import Numeric
+from protocols.pools.variables import Numeric, numeric
+from protocols.rows import Bound
+
+_Job = tuple[Share, Share, Literal["multiply", "matmul"]]
 
 # Third powers of rows are to be divided on shares.
 MOST_ROW_BITS = 24
@@ -71,8 +75,11 @@ async def _grid_sums(party: Party, made: Pool, cells: Grid) -> RankSums:
     together = counts.sum(axis=0).bounded_by(1 << MOST_ROW_BITS)
     below = prefix_sums(together, 1 << MOST_ROW_BITS) - together
     doubled = (below * 2 + together + 1).bounded_by(3 << MOST_ROW_BITS)
-    jobs = [(counts, doubled.reshape(-1, 1), "matmul"), (together, together, "multiply")]
-    sums, squares = await products(party, "rank sums", jobs)  # type: ignore[arg-type]
+    jobs: list[_Job] = [
+        (counts, doubled.reshape(-1, 1), "matmul"),
+        (together, together, "multiply"),
+    ]
+    sums, squares = await products(party, "rank sums", jobs)
     cubes = await matmul(party, squares.reshape(1, -1), together.reshape(-1, 1))
     rows = 1 << MOST_ROW_BITS
     return RankSums(sums.reshape(-1).bounded_by(2 * rows * rows), cubes.reshape(1).bounded_by(rows**3), rows)
@@ -97,6 +104,45 @@ class Keys:
     bits: int
     span: int
     largest: int
+
+
+def read_keys(
+    x: Any,
+    grid: tuple[float, float, float] | None,
+    resolution: float | None,
+    *,
+    partition: str,
+    bound: Bound,
+    rank: int,
+) -> tuple[Numeric | None, Grid | None]:
+    """Read a column that is to be sorted or counted on a grid.
+
+    Returns
+    -------
+    Numeric or None
+        In steps of the resolution, if there is one; None where we do not hold the column.
+    Grid or None
+
+    Raises
+    ------
+    DataError
+        x is no single column, or not on the grid.
+    """
+    cells = None
+    if grid is not None:
+        if partition != "rows" or resolution is not None:
+            raise ValueError("grid is for partition='rows', and takes the place of resolution and bound")
+        cells = Grid(*map(float, grid))
+        bound = cells.bound
+    column = None if x is None else numeric(x, rank=rank, what="x", bound=bound)
+    if column is not None:
+        if len(column.names) != 1:
+            raise DataError(f"party {rank}: x has {len(column.names)} columns; it takes one")
+        if cells is not None:
+            cells.check(column, rank=rank)
+        if resolution is not None:
+            column = in_steps(column, resolution)
+    return column, cells
 
 
 def in_steps(data: Numeric, resolution: float) -> Numeric:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, open_
 from protocols.comparisons.rank_distributions import asymptotic_p_value, exact_p_value, newcombe_interval
-from protocols.comparisons.rank_sums import MOST_ROW_BITS, in_steps, rank_sums, ranking
+from protocols.comparisons.rank_sums import MOST_ROW_BITS, rank_sums, ranking, read_keys
 from protocols.comparisons.rank_ties import between_ranks, rounded_ties, tie_steps, ties_of
 from protocols.pools.grids import Grid
 from protocols.pools.joining import pool
 from protocols.pools.pool import Pool
-from protocols.pools.variables import Categorical, Label, Numeric, categorical, numeric
+from protocols.pools.variables import Categorical, Label, Numeric, categorical
 from protocols.release.disclosure import Disclosure, Release
 from protocols.release.outcome import Result, notes, number, p_text, table
 from protocols.rows import Bound
@@ -366,20 +366,7 @@ async def _pooled(
     terms: dict[str, object],
 ) -> tuple[Pool, Grid | None]:
     """Make a pool of numbers and groups, and open how many rows there are."""
-    cells = None
-    if grid is not None:
-        if partition != "rows" or resolution is not None:
-            raise ValueError("grid is for partition='rows', and takes the place of resolution and bound")
-        cells = Grid(*map(float, grid))
-        bound = cells.bound
-    column = None if x is None else numeric(x, rank=party.rank, what="x", bound=bound)
-    if column is not None:
-        if len(column.names) != 1:
-            raise DataError(f"party {party.rank}: x has {len(column.names)} columns; it takes one")
-        if cells is not None:
-            cells.check(column, rank=party.rank)
-        if resolution is not None:
-            column = in_steps(column, resolution)
+    column, cells = read_keys(x, grid, resolution, partition=partition, bound=bound, rank=party.rank)
     made = await pool(
         party.at("pool"),
         protocol,

@@ -152,9 +152,9 @@ def _names(data: Any, rank: int) -> list[str]:
 
 
 def _column_of(name: str, values: Any, rank: int) -> Column:
-    dtype = getattr(values, "dtype", None)
+    dtype: Any = getattr(values, "dtype", None)
     if getattr(dtype, "categories", None) is not None:
-        labels = [one.item() if isinstance(one, np.generic) else one for one in dtype.categories]  # type: ignore[union-attr]
+        labels = [one.item() if isinstance(one, np.generic) else one for one in dtype.categories]
         if all(isinstance(one, str | int) for one in labels) and len(labels) > 1:
             return Column(name, "category", categories=tuple(labels))
         raise DataError(f"party {rank}: the categories of {name} are at least two texts or whole numbers")

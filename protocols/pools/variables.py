@@ -281,7 +281,8 @@ def categorical(values: Any, *, rank: int, what: str, categories: Sequence[Label
     column = Categorical(name, None, *_parsed(values, rank=rank, what=what))
     if categories is None:
         return column
-    return column.declared([_label(one, rank=rank, what=what) for one in categories], rank=rank)  # type: ignore[misc]
+    labels = (_label(one, rank=rank, what=what) for one in categories)
+    return column.declared([label for label in labels if label is not None], rank=rank)
 
 
 def binary(values: Any, *, rank: int, what: str) -> Categorical:
@@ -401,7 +402,8 @@ def _floats(values: Any, *, rank: int, what: str) -> NDArray[np.float64]:
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     if array.dtype.kind == "O":
-        array = np.where(np.equal(array, None), np.nan, array)  # type: ignore[call-overload]
+        array = array.copy()
+        array[np.array([value is None for value in array.flat], dtype=np.bool_).reshape(array.shape)] = np.nan
         allowed = (int, float, np.integer, np.floating, np.bool_)
         wrong = sum(not isinstance(value, allowed) for value in array.flat)
         if wrong:

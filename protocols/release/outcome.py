@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,11 +15,12 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and texts, fit for JSON: what is not a number is None."""
-        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
+        names = (one.name for one in fields(cast(Any, self)))
+        return {name: plain(getattr(self, name)) for name in names}
 
     def summary(self) -> str:
-        """Return a text for people."""
-        raise NotImplementedError
+        """Return a text for people: a line for each value, where a result has no table of its own."""
+        return "\n".join(f"{name}: {value}" for name, value in self.to_dict().items())
 
     def __str__(self) -> str:
         """Return the summary."""

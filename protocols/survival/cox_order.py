@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from mpc.elementary import divide
 from mpc.logic import equal
 from mpc.sorting import sort
 from protocols.survival.endings import backwards, running, within
+
+_Job = tuple[Share, Share, Literal["multiply", "matmul"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,10 @@ class RiskOrder:
         """
         bound, reach = upto.magnitude, 1
         for link in self.links:
-            jobs = [(link, upto[..., reach:] - upto[..., :-reach], "multiply")]
+            jobs: list[_Job] = [(link, upto[..., reach:] - upto[..., :-reach], "multiply")]
             if before is not None:
                 jobs.append((link, before[..., :-reach] - before[..., reach:], "multiply"))
-            steps = await products(party, "gather", jobs)  # type: ignore[arg-type]
+            steps = await products(party, "gather", jobs)
             upto = within(concatenate([upto[..., :-reach] + steps[0], upto[..., -reach:]], axis=-1), bound)
             if before is not None:
                 moved = [before[..., :reach], before[..., reach:] + steps[1]]
@@ -95,10 +98,10 @@ class RiskOrder:
         bound, size = last.magnitude, last.shape[-1]
         for k in reversed(range(len(self.links))):
             reach = 1 << k
-            jobs = [(self.links[k], last[:-reach], "multiply")]
+            jobs: list[_Job] = [(self.links[k], last[:-reach], "multiply")]
             if first is not None:
                 jobs.append((self.links[k], first[reach:], "multiply"))
-            steps = await products(party, "scatter", jobs)  # type: ignore[arg-type]
+            steps = await products(party, "scatter", jobs)
             last = within(last - _padded(steps[0], 0, size) + _padded(steps[0], reach, size), bound)
             if first is not None:
                 first = within(first - _padded(steps[1], reach, size) + _padded(steps[1], 0, size), bound)
