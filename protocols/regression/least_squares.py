@@ -281,7 +281,9 @@ async def _origin(party: Party, centre: Share) -> tuple[Share, Share, Share]:
     squares = (await multiply(party, coarse, coarse)).sum() + 1.0
     top = 2 * SPREAD_BITS + d.bit_length() + 2
     top += top % 2
-    squares = await truncate(party, squares.bounded_by(2.0**top), 30)
+    # A little more than it is: where the data's centre is near zero, what is cut off must not bring it below 1, where
+    # no octave is looked for.
+    squares = await truncate(party, squares.bounded_by(2.0**top), 30) + 2.0**-20
     found = await octave(party, integers(squares.reshape(1)), low=30, top=30 + top, width=2)
     count = len(found.hit)
     # (1 + |c|^2) 4^e is in [1/4, 1) of 2^top; so 2^-s = 2^(e - top / 2).

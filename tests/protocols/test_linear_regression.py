@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from mpc import AgreementError, DataError, Party
+from mpc import AgreementError, DataError, Party, open_
 from mpc.prepare import prepare
+from protocols.regression.least_squares import _origin
 from protocols.regression.linear_regression import linear_regression
 from protocols.regression.regression_results import LinearResult
 from protocols.regression.results import ConvergenceWarning
@@ -198,6 +199,19 @@ def test_units_and_origins_do_not_matter() -> None:
     compare(run_one(linear_regression, parts(shifted, 2)), ordinary(shifted), tolerance=2e-5)
 
 
+@pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
+def test_data_around_zero(preprocessing: str) -> None:
+    """Where all means are zero the direction of the data's origin is (1, 0, 0): it must not be cut off to nothing."""
+
+    async def program(party: Party, _: Any) -> Any:
+        centre = party.constant(np.zeros(2), scale=40).bounded_by(2.0**17)
+        found = [await _origin(party.at(f"origin {k}"), centre) for k in range(40)]
+        return [await open_(party, direction, power) for direction, _, power in found]
+
+    for direction, power in run(program, [None] * 3, preprocessing)[0]:
+        np.testing.assert_allclose(np.ldexp(direction, int(power[0])), [1, 0, 0], atol=1e-6)
+
+
 def test_agreed_bounds_and_a_party_without_rows() -> None:
     data = stackloss()
     inputs = [(data.X[:0], data.y[:0]), (data.X[:2], data.y[:2]), (data.X[2:], data.y[2:])]
@@ -228,8 +242,9 @@ def test_collinear_and_constant_columns() -> None:
     flat = Data(np.insert(data.X, 1, 7.0, axis=1), data.y)
     fit = told(parts(flat, 2), "no spread in column x2")
     whole = ordinary(data)
-    assert fit.coef[1] == 0
+    assert np.isnan(fit.coef[1])
     assert np.isnan(fit.std_err[2])
+    np.testing.assert_allclose(fit.predict(flat.X), whole.fittedvalues, rtol=1e-5)
     np.testing.assert_allclose(np.delete(fit.params, 2), whole.params, rtol=1e-5)
     assert fit.df_resid == whole.df_resid
     left, right = (flat.X[:, :2], None), (flat.X[:, 2:], data.y)
@@ -328,7 +343,8 @@ def test_the_cost_does_not_depend_on_rows(preprocessing: str) -> None:
     assert rounds <= (125 if preprocessing == "dealer" else 140)
     assert elements <= 75 * 10**2 + 160 * 10
     # Rows and what is missing; for each estimate three numbers, two sums of squares, a power, constants, a bit.
-    assert clear == {"linear/sizes/sizes/open": 12, "linear/result/open": 3 * 11 + 2 + 1 + 11 + 1}
+    sizes = {"linear/sizes/sizes/open": 1, "linear/sizes/missing/open": 11}
+    assert clear == {**sizes, "linear/result/open": 3 * 11 + 2 + 1 + 11 + 1}
 
 
 @pytest.mark.parametrize(("partition", "l2"), [("rows", 0.0), ("rows", 3.0), ("columns", 0.0)])
