@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from mpc.errors import SottovoceError
 from parties.node.config import FILE_NAME, load_config
-from parties.node.local import SOCKET_NAME, reachable
+from parties.node.own_socket import SOCKET_NAME, reachable
 
 VARIABLE = "SOTTOVOCE_NODE"
 _SECONDS = 60.0

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,15 @@ from aiohttp import web
 from mpc.errors import SottovoceError
 from parties.governance.canonical import parse
 from parties.governance.errors import GovernanceError
+from parties.node.own_socket import SOCKET_NAME, reachable
 from parties.node.owner import Owner
 
-SOCKET_NAME = "node.sock"
 MOST_BYTES = 1 << 20
-# A path of a Unix socket is bounded by the system, at about 108 bytes.
-_LONGEST_PATH = 100
 _CREDENTIALS = struct.Struct("3i")
 
 log = logging.getLogger(__name__)
 
 Deed = Callable[[str, dict[str, Any]], Any]
-
-
-@contextlib.contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """Lend a name for a socket that is short enough, however deep its directory lies."""
-    if len(os.fsencode(path)) <= _LONGEST_PATH or not Path("/proc/self/fd").exists():
-        yield str(path)
-        return
-    handle = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}/{path.name}"
-    finally:
-        os.close(handle)
 
 
 class LocalServer:

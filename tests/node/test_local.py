@@ -17,7 +17,8 @@ import pytest
 
 from parties.node import local, metrics
 from parties.node.client import DeniedError, NodeClient, NodeUnreachableError, find_node
-from parties.node.local import LocalServer, MonitorError, reachable, serve_monitor
+from parties.node.local import LocalServer, MonitorError, serve_monitor
+from parties.node.own_socket import reachable
 from parties.node.owner import Owner
 from parties.node.service import Node
 from tests.node.world import NAMES, World, until
