@@ -3,9 +3,11 @@
 The toolkit itself draws from ``secrets``; what is seeded here is the data that tests make up.
 """
 
+import os
 import secrets
 import zlib
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,39 @@ import pytest
 from hypothesis import settings
 
 SEED = pytest.StashKey[int]()
+# The processes that share the tests out take a file at a time; begun late, one of these would have the others wait.
+# Those that start nodes alternate with those that compute. From test_faults to test_hostile_files all attack one
+# consortium, which stays up from one file to the next.
+LONGEST = (
+    "consortium/test_example.py",
+    "consortium/test_trials.py",
+    "protocols/edges/test_answers.py",
+    "consortium/test_three_hospitals.py",
+    "protocols/test_logistic.py",
+    "consortium/test_relay.py",
+    "protocols/test_cox.py",
+    "consortium/test_soak.py",
+    "protocols/test_poisson.py",
+    "consortium/test_faults.py",
+    "consortium/test_strangers.py",
+    "consortium/test_liars.py",
+    "consortium/test_starts.py",
+    "consortium/test_hostile_files.py",
+    "test_examples.py",
+    "node/test_worker.py",
+    "mpc/test_privacy.py",
+    "test_repository.py",
+    "parties/test_resume.py",
+    "parties/test_resume_study.py",
+    "node/test_worker_hostile.py",
+    "node/test_service_pins.py",
+    "node/test_commands.py",
+    "parties/test_faults.py",
+    "parties/test_mesh.py",
+    "protocols/test_quantiles.py",
+    "mpc/test_logic.py",
+    "test_architecture.py",
+)
 
 # On machines of two busy cores a deadline measures the neighbours.
 settings.register_profile("quick", deadline=None, derandomize=False, print_blob=True, max_examples=50)
@@ -35,8 +70,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait, for a process to start or a patience to end."""
+    here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return len(here) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["seed"] = node.config.stash[SEED]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests are shared out, begin with the files that take longest."""
+    if hasattr(config, "workerinput"):
+        rank = {str(Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

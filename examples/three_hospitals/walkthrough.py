@@ -284,6 +284,13 @@ def make_web_certificate(directory: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
+    # Python 3.13 takes an authority's certificate only if it says that it is one.
+    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    signs = x509.KeyUsage(
+        **dict.fromkeys((*others, "encipher_only", "decipher_only", "crl_sign"), False),
+        digital_signature=True,
+        key_cert_sign=True,
+    )
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -294,6 +301,8 @@ def make_web_certificate(directory: Path) -> None:
         .not_valid_after(now + datetime.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(signs, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -15,6 +15,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.consortium.nodes import SOTTOVOCE, environment, eventually
 
+# Python 3.13 takes an authority's certificate only if it says that it is one.
+AUTHORITY = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def web_certificate(folder: Path, names: Iterable[str]) -> None:
     """Write ``certificate.pem`` and ``key.pem`` of a server with these host names or addresses."""
@@ -37,6 +50,8 @@ def web_certificate(folder: Path, names: Iterable[str]) -> None:
         .not_valid_after(now + datetime.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName(known), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(AUTHORITY, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,9 @@
-"""From keys to an audited result: three hospitals and a dealer, each a process with a directory of its own."""
+"""Three hospitals and a dealer, each a process with a directory of its own, on one machine and on several."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,51 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpc import F127
 from parties.governance.audit import verify
 from parties.governance.keys import load_certificate
 from tests.consortium.leftovers import left_behind
-from tests.consortium.nodes import ROOT, Consortium
+from tests.consortium.nodes import Consortium
 from tests.consortium.relays import RelayProcess, web_certificate
 from tests.consortium.studies import COUNT, MEAN, MODEL, Rows, give_rows, pooled
 from tests.consortium.trials import check_ledgers_of, finish, propose, results, running
 from tests.consortium.wan import NoNetworkError, Wan
 from tests.ports import free_ports
-
-
-def run_example(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run ``examples/three_hospitals/run`` as a reader would, with this interpreter as the active one."""
-    (folder / "temporary").mkdir()
-    ours = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
-    environment = {name: os.environ[name] for name in ours if name in os.environ}
-    environment |= {"TMPDIR": str(folder / "temporary"), "SOTTOVOCE_KERNELS": F127.backend}
-    # A virtual environment's python must be called by its own path to be that environment's.
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return subprocess.run(
-        [ROOT / "examples" / "three_hospitals" / "run", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("way", ["", "--relay"], ids=["direct", "relay"])
-def test_example_goes_from_keys_to_an_audited_result(way: str, tmp_path: Path) -> None:
-    done = run_example(tmp_path, *way.split())
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "all four read the same to each other" in done.stdout
-    assert "Logistic Regression on Shared Data" in done.stdout
-    assert "own rows used     170, and 0 left out" in done.stdout
-    assert done.stdout.count("as 3 other logs saw it") == 4
-    assert ("$ sottovoce relay" in done.stdout) == bool(way)
-    means, errors = (float(part.split()[0].rstrip(",")) for part in done.stdout.split("by at most ")[1:3])
-    assert means < 1e-6
-    assert errors < 1e-3
-    assert left_behind(tmp_path / "temporary") == []
-    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def check_result(consortium: Consortium, rows: Sequence[Rows], found: Sequence[Any]) -> None:

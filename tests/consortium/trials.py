@@ -7,6 +7,7 @@ first thing that is not as it should be.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import time
@@ -243,26 +244,31 @@ def cuts(
     seconds: float = 5.0,
     say: Say = quiet,
 ) -> None:
-    """Cut or freeze all connections at random moments of a logistic regression.
+    """Cut and freeze all connections at random moments of a logistic regression: in each run once, in either order.
 
     It must not fail, nor start anew, and the result must be the one of the undisturbed run, bit by bit: all runs draw
     the same seeds (see ``fixed_seeds``).
     """
     wanted, length = _with_the_same_seeds(consortium, "uncut", lambda study: None)
     for number in range(rounds):
-        after, fault = rng.uniform(0.2 * length, length), rng.choice(["cut", "freeze"])
+        moments = sorted(rng.uniform(0.2 * length, length) for _ in range(2))
+        faults = list(zip(moments, rng.sample(["cut", "freeze"], 2), strict=True))
 
-        def disturb(study: Study, after: float = after, fault: str = fault) -> None:
-            time.sleep(after)
-            for proxy in proxies:
-                getattr(proxy, fault)()
-            time.sleep(seconds)
-            for proxy in proxies:
-                proxy.mend()
+        def disturb(study: Study, faults: Sequence[tuple[float, str]] = faults) -> None:
+            slept = 0.0
+            for moment, fault in faults:
+                time.sleep(moment - slept)
+                slept = moment
+                for proxy in proxies:
+                    getattr(proxy, fault)()
+                time.sleep(seconds)
+                for proxy in proxies:
+                    proxy.mend()
 
+        told = ", ".join(f"{fault} after {moment:.2f} s" for moment, fault in faults)
         found, _ = _with_the_same_seeds(consortium, f"cut {number}", disturb)
-        assert found == wanted, f"{fault} after {after:.2f} s: the result is another one"
-        say(f"cut {number + 1} of {rounds}: {fault} for {seconds:g} s after {after:.2f} s: the same result")
+        assert found == wanted, f"{told}: the result is another one"
+        say(f"cut {number + 1} of {rounds}: {told}, for {seconds:g} s each: the same result")
         consortium.wait()
 
 
@@ -295,14 +301,14 @@ class Sample:
     files: dict[str, int]
 
 
-def soak(consortium: Consortium, seconds: float, *, say: Say = quiet) -> list[Sample]:
-    """Run studies one after another for so long; memory and open files stay flat.
+def soak(consortium: Consortium, seconds: float, *, studies: float = math.inf, say: Say = quiet) -> list[Sample]:
+    """Run studies one after another for so long, or until there are so many; memory and open files stay flat.
 
     The first fifth of the time warms up. After that open files may not grow at all, and memory only by what a node
     has to keep of a study.
     """
     began, number, samples = time.monotonic(), 0, []
-    while time.monotonic() - began < seconds:
+    while time.monotonic() - began < seconds and number < studies:
         number += 1
         by = consortium.parties[number % len(consortium.parties)].name
         study = propose(consortium, f"study {number}", by, [MEAN, COUNT], dry_run=False)

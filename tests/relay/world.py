@@ -38,6 +38,19 @@ LIMIT = 256 * 1024
 CONTEXT = b"session 1, north and city"
 LOG = logging.getLogger("tests.relay")
 
+# Python 3.13 takes an authority's certificate only if it says that it is one.
+AUTHORITY = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def make_authority(directory: Path, names: tuple[str, ...] = ("127.0.0.1", "localhost")) -> tuple[Path, Path, Path]:
     """Make an authority and a server certificate of it; returns the files of the authority, certificate and key."""
@@ -59,6 +72,7 @@ def make_authority(directory: Path, names: tuple[str, ...] = ("127.0.0.1", "loca
     authority = (
         builder(authority_name, authority_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(AUTHORITY, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
