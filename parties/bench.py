@@ -1,8 +1,9 @@
 """What `sottovoce bench` measures: online seconds of the building blocks, between real processes.
 
-Every row runs in three processes on this machine over mutual TLS, five times after a warm-up; a row's
-time is the slowest party's, and the median counts. The material of a row is prepared ahead, so that the
-time is the online phase; what the material itself costs stands in rows of its own.
+Every row runs in three processes on this machine over mutual TLS, five times after a warm-up (those that take
+seconds less often); a row's time is the slowest party's, and the median counts. The material of a row is prepared
+ahead, so that the time is the online phase; what the material itself costs stands in rows of its own. Analyses of
+many rows of data, see :mod:`parties.bench_rows`, are timed in all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,52 +25,15 @@ from mpc import F61, F127, multiply, prepare
 from mpc.inputs import agree
 from parties.bench_limits import fastest_of, measure_limits, median
 from parties.bench_links import PIECE_BYTES, measure_link
-from parties.bench_work import Work, vectors, workloads
+from parties.bench_rows import analyses, measure_rows, room_for
+from parties.bench_work import REPETITIONS, Row, Work, vectors, workloads
 from parties.simulate import simulate
 
 if TYPE_CHECKING:
     from mpc.field import Field
     from mpc.party import Party
 
-REPETITIONS = 5
 PARTIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured row.
-
-    Attributes
-    ----------
-    seconds : float
-        Median over the repetitions of the slowest party's time.
-    per_second : float
-        Amount of work a second.
-    bytes_per_party : int
-        Payload that the busiest party sent.
-    rounds : int
-    peak_memory_bytes : int
-        Of the largest party process, start to end.
-    limit_seconds : float
-        What must move, at the speed of a plain TLS stream of this run, plus the local arithmetic of all
-        parties over the cores; 0 where there is no such limit.
-    ratio : float
-        ``seconds / limit_seconds``.
-    """
-
-    name: str
-    preprocessing: str
-    amount: int
-    unit: str
-    goal_seconds: float
-    seconds: float
-    all_seconds: tuple[float, ...]
-    per_second: float
-    bytes_per_party: int
-    rounds: int
-    peak_memory_bytes: int
-    limit_seconds: float
-    ratio: float
 
 
 # ---- measuring ----------------------------------------------------------------------------------
@@ -89,7 +54,7 @@ def _timed(work: Work, repetitions: int) -> Callable[[Party, Any], Awaitable[Any
         spent = party.costs.since(before)
         # The same with openings that send nothing: what is left is our own arithmetic.
         local = []
-        for _ in range(3):
+        for _ in range(min(3, repetitions)):
             seat = party.rehearsal()
             await prepare(seat, work.program, *operands)
             began = time.process_time()
@@ -100,8 +65,9 @@ def _timed(work: Work, repetitions: int) -> Callable[[Party, Any], Awaitable[Any
     return study
 
 
-def measure(work: Work, preprocessing: str, stream: float, repetitions: int = REPETITIONS) -> Row:
+def measure(work: Work, preprocessing: str, stream: float, repetitions: int | None = None) -> Row:
     """Run one row."""
+    repetitions = work.repetitions if repetitions is None else repetitions
     results = simulate(_timed(work, repetitions), [None] * PARTIES, preprocessing=preprocessing)
     slowest = [max(times) for times in zip(*(result[0] for result in results), strict=True)]
     seconds = median(slowest)
@@ -145,11 +111,15 @@ def measure_material(preprocessing: str, field: Field, amount: int, goal: float)
     results = simulate(_material(field, amount), [None] * PARTIES, preprocessing=preprocessing)
     slowest = [max(times) for times in zip(*results, strict=True)]
     seconds = median(slowest)
-    name = f"10^{len(str(amount)) - 1} triples, {field}"
+    name = _material_name(field, amount)
     peak = max(costs.peak_memory_bytes for costs in results.costs.parties)
     return Row(
         name, preprocessing, amount, "triple", goal, seconds, tuple(slowest), amount / seconds, 0, 0, peak, 0.0, 0.0
     )
+
+
+def _material_name(field: Field, amount: int) -> str:
+    return f"10^{len(str(amount)) - 1} triples, {field}"
 
 
 def measure_training(solver: str, preprocessing: str, goal: float) -> Row:
@@ -302,13 +272,68 @@ def machine() -> dict[str, Any]:
     }
 
 
+def plan(
+    limits: dict[str, float], *, quick: bool = False, preprocessings: Sequence[str] = ("prss", "dealer")
+) -> list[tuple[str, Callable[[], Row | list[Row]]]]:
+    """Return what is measured: a name for each row or two, and how.
+
+    Parameters
+    ----------
+    limits : dict
+        From :func:`parties.bench_limits.measure_limits`.
+    quick : bool
+        Ten times less work in each row.
+    preprocessings : sequence of str
+    """
+    echo, stream = limits["echo_seconds"], limits["stream_bytes_per_second"]
+    found: list[tuple[str, Callable[[], Row | list[Row]]]] = [
+        ("one round of 16 bytes", partial(measure_round, echo)),
+        ("a link of two nodes: echo and stream", partial(measure_resumable_link, echo, stream)),
+    ]
+    triples, rows = (10**5, 10**6) if quick else (10**6, 10**7)
+    for name in preprocessings:
+        for work in workloads(quick):
+            found.append((f"{work.name} ({name})", partial(measure, work, name, stream)))
+        for field in (F61, F127):
+            goal = triples / (2e6 if name == "prss" else 1e6)
+            measuring = partial(measure_material, name, field, triples, goal)
+            found.append((f"{_material_name(field, triples)} ({name})", measuring))
+    found.append(("cold start to first sum", partial(measure_cold_start, 1.2)))
+    for name in preprocessings:
+        for analysis in analyses(rows) if room_for(rows) else []:
+            found.append((f"{analysis.name} ({name})", partial(measure_rows, analysis, name, rows)))
+    # Last, because processes are forked from this one and begin with all that it has imported.
+    for name in preprocessings:
+        for solver, goal in (("gradient", 0.4), ("newton", 1.0)):
+            found.append((f"breast cancer, {solver} ({name})", partial(measure_training, solver, name, goal)))
+    return found
+
+
 def main(
-    *, quick: bool = False, json_file: str | None = None, preprocessings: Sequence[str] = ("prss", "dealer")
+    *,
+    quick: bool = False,
+    only: Sequence[str] = (),
+    json_file: str | None = None,
+    preprocessings: Sequence[str] = ("prss", "dealer"),
 ) -> int:
-    """Measure, print a table, and write JSON where asked; returns the exit status."""
+    """Measure, print a table, and write JSON where asked; returns the exit status.
+
+    Parameters
+    ----------
+    quick : bool
+        Ten times less work in each row.
+    only : sequence of str
+        Parts of names: only rows whose names hold one of them; all by default.
+    json_file : str, optional
+    preprocessings : sequence of str
+    """
     from rich.console import Console
 
     console = Console()
+    names = [name for name, _ in plan({"echo_seconds": 0.0, "stream_bytes_per_second": 1.0}, quick=quick)]
+    if not any(chosen(name, only) for name in names):
+        console.print(f"No row is called so. There are: {'; '.join(names)}", highlight=False, markup=False)
+        return 1
     about = machine()
     console.print(", ".join(f"{name}: {value}" for name, value in about.items()))
     limits = fastest_of(3, measure_limits)
@@ -316,20 +341,18 @@ def main(
         f"plain asyncio TLS stream: {limits['stream_bytes_per_second'] / 1e6:.0f} MB/s, "
         f"echo {limits['echo_seconds'] * 1e3:.3f} ms"
     )
-    rows: list[Row] = [measure_round(limits["echo_seconds"])]
-    rows += measure_resumable_link(limits["echo_seconds"], limits["stream_bytes_per_second"])
-    for preprocessing in preprocessings:
-        for work in workloads(quick):
-            rows.append(measure(work, preprocessing, limits["stream_bytes_per_second"]))
-            console.print(f"  {rows[-1].name} ({preprocessing}): {rows[-1].seconds:.4f} s", highlight=False)
-        amount = 10**5 if quick else 10**6
-        for field in (F61, F127):
-            goal = amount / (2e6 if preprocessing == "prss" else 1e6)
-            rows.append(measure_material(preprocessing, field, amount, goal))
-    rows.append(measure_cold_start(1.2))
-    # Last, because processes are forked from this one and begin with all that it has imported.
-    for preprocessing in preprocessings:
-        rows += _trainings(preprocessing, console.print)
+    rows: list[Row] = []
+    for name, run in plan(limits, quick=quick, preprocessings=preprocessings):
+        if not chosen(name, only):
+            continue
+        try:
+            found = run()
+        except ImportError as error:
+            console.print(f"  {name}: left out, needs {error.name}: pip install 'sottovoce[examples]'", markup=False)
+            continue
+        measured = [found] if isinstance(found, Row) else found
+        rows += measured
+        console.print(f"  {name}: {', '.join(f'{row.seconds:.4f} s' for row in measured)}", highlight=False)
     console.print(table(rows))
     if json_file:
         with open(json_file, "w", encoding="utf-8") as out:
@@ -338,21 +361,28 @@ def main(
     return 0
 
 
-def _trainings(preprocessing: str, say: Callable[[str], Any]) -> list[Row]:
-    try:
-        import sklearn.datasets  # noqa: F401 - only to know whether it is there
-    except ImportError:
-        say("  training rows left out: they need scikit-learn, pip install 'sottovoce\\[examples]'")
-        return []
-    return [measure_training("gradient", preprocessing, 0.4), measure_training("newton", preprocessing, 1.0)]
+def chosen(name: str, only: Sequence[str]) -> bool:
+    """Whether a row was asked for."""
+    return not only or any(part.lower() in name.lower() for part in only)
 
 
 def table(rows: Sequence[Row]) -> Any:
     """Lay the rows out for a terminal."""
     from rich.table import Table
 
-    laid = Table(title=f"{PARTIES} processes, mutual TLS, median of {REPETITIONS}", title_justify="left")
-    for title in ("work", "material", "seconds", "goal", "a second", "MB/party", "rounds", "peak MB", "x limit"):
+    laid = Table(title=f"{PARTIES} processes, mutual TLS, median of up to {REPETITIONS}", title_justify="left")
+    for title in (
+        "work",
+        "material",
+        "seconds",
+        "goal",
+        "a second",
+        "MB/party",
+        "rounds",
+        "peak MB",
+        "MB beside",
+        "x limit",
+    ):
         laid.add_column(title, justify="left" if title in ("work", "material") else "right", no_wrap=True)
     for row in rows:
         laid.add_row(
@@ -364,6 +394,7 @@ def table(rows: Sequence[Row]) -> Any:
             f"{row.bytes_per_party / 1e6:.2f}" if row.bytes_per_party else "",
             str(row.rounds) if row.rounds else "",
             f"{row.peak_memory_bytes / 2**20:.0f}" if row.peak_memory_bytes else "",
+            f"{row.beside_bytes / 2**20:.0f}" if row.beside_bytes else "",
             f"{row.ratio:.2f}" if row.ratio else "",
         )
     return laid

@@ -8,18 +8,61 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import F61, F127, less_than, mask, matmul, multiply, sigmoid, truncate
+from mpc import F61, F127, less_than, mask, matmul, multiply, sigmoid, sort, truncate
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mpc.field import Field
     from mpc.party import Party
 
 Operands = tuple[Any, ...]
+REPETITIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured row.
+
+    Attributes
+    ----------
+    seconds : float
+        Median over the repetitions of the slowest party's time.
+    per_second : float
+        Amount of work a second.
+    bytes_per_party : int
+        Payload that the busiest party sent.
+    rounds : int
+    peak_memory_bytes : int
+        Of the largest party process, start to end.
+    limit_seconds : float
+        What must move, at the speed of a plain TLS stream of this run, plus the local arithmetic of all
+        parties over the cores; of rows of data, one pass of numpy over these. 0 where there is no such limit.
+    ratio : float
+        ``seconds / limit_seconds``.
+    beside_bytes : int
+        Of rows of data: the most memory that a party took beside these; 0 where nobody asked, or nobody can tell.
+    """
+
+    name: str
+    preprocessing: str
+    amount: int
+    unit: str
+    goal_seconds: float
+    seconds: float
+    all_seconds: tuple[float, ...]
+    per_second: float
+    bytes_per_party: int
+    rounds: int
+    peak_memory_bytes: int
+    limit_seconds: float
+    ratio: float
+    beside_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One row: how its operands come about, and what is timed."""
+    """One row: how its operands come about, what is timed, and how often after the first time."""
 
     name: str
     amount: int
@@ -27,6 +70,7 @@ class Work:
     goal_seconds: float
     operands: Callable[[Party, int], Awaitable[Operands]]
     program: Callable[..., Awaitable[Any]]
+    repetitions: int = REPETITIONS
 
 
 # ---- operands -----------------------------------------------------------------------------------
@@ -71,6 +115,25 @@ async def _arguments(party: Party, amount: int) -> Operands:
     return (await party.share(np.linspace(-22, 22, amount), bound=22.0, owner=0),)
 
 
+def scattered(amount: int, seed: int) -> NDArray[np.int64]:
+    """Return whole numbers from ``-2^31`` to ``2^31 - 1`` in no order: multiples of an odd number, modulo 2^32."""
+    return (np.arange(seed, seed + amount, dtype=np.int64) * 2654435761 & 0xFFFFFFFF) - 2**31
+
+
+async def _pairs_of_32_bits(party: Party, amount: int) -> Operands:
+    x = await party.share(scattered(amount, 0), bound=2**31, owner=0)
+    y = await party.share(scattered(amount, 1), bound=2**31, owner=1)
+    return x, y
+
+
+async def _keys_of_32_bits(party: Party, amount: int) -> Operands:
+    return (await party.share(scattered(amount, 0), bound=2**31, owner=0),)
+
+
+async def _own_rows(party: Party, amount: int) -> Operands:
+    return (scattered(amount // party.size, party.rank).astype(np.float64),)
+
+
 async def _scalar(party: Party, amount: int) -> Operands:
     return await party.share(1, bound=1, owner=0), amount
 
@@ -88,9 +151,15 @@ async def _dependent(party: Party, x: Any, amount: int) -> Any:
     return x
 
 
+async def _median(party: Party, ours: Any) -> Any:
+    from protocols import quantile
+
+    return await quantile(party.at("median"), ours, 0.5, bound=2.0**31)
+
+
 def workloads(quick: bool) -> list[Work]:
     """Return the rows; ``quick`` makes them ten times smaller."""
-    million, many, steps = (10**5, 10**4, 50) if quick else (10**6, 10**5, 300)
+    million, many, steps, rows = (10**5, 10**4, 50, 3000) if quick else (10**6, 10**5, 300, 30_000)
     words = f"10^{len(str(million)) - 1}", f"10^{len(str(many)) - 1}"
     return [
         Work(f"{words[0]} products, F61", million, "product", 0.20, vectors(F61), multiply),
@@ -101,6 +170,8 @@ def workloads(quick: bool) -> list[Work]:
         Work("1000x100 @ 100x1", 10**5, "mult-add", 0.01, _matrices((1000, 100), (100, 1)), matmul),
         Work("the same, matrix masked before", 10**5, "mult-add", 0.01, _masked_matrix, matmul),
         Work(f"{words[1]} sigmoids", many, "sigmoid", 0.15, _arguments, sigmoid),
-        Work(f"{words[1]} comparisons", many, "comparison", 0.20, vectors(F127), less_than),
+        Work(f"{words[1]} comparisons, 32 bits", many, "comparison", 0.20, _pairs_of_32_bits, less_than),
+        Work(f"sort {words[1]} values, 32 bits", many, "value", 15.0, _keys_of_32_bits, sort, repetitions=1),
+        Work(f"median of {rows} values", rows, "value", 2.0, _own_rows, _median, repetitions=3),
         Work(f"{steps} dependent scalar products", steps, "product", steps * 0.0004, _scalar, _dependent),
     ]

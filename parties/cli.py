@@ -85,6 +85,9 @@ def simulate(
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Ten times less work in each row.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only rows whose names hold this text, such as sort; may be repeated.")
+    ] = None,
     json: Annotated[Path, typer.Option(dir_okay=False, writable=True, help="Write the figures here.")] = Path(
         "sottovoce-bench.json"
     ),
@@ -92,7 +95,7 @@ def bench(
     """Measure this machine."""
     from parties import bench as benchmarks
 
-    raise typer.Exit(benchmarks.main(quick=quick, json_file=str(json)))
+    raise typer.Exit(benchmarks.main(quick=quick, only=only or (), json_file=str(json)))
 
 
 @app.command()

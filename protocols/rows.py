@@ -25,7 +25,7 @@ def numbers(values: Any, *, rank: int, what: str) -> NDArray[Any]:
         array = array.astype(np.int64)
     if array.dtype.kind == "O":
         flat = list(array.flat)
-        if all(isinstance(v, int | np.integer | np.bool_) for v in flat):
+        if flat and all(isinstance(v, int | np.integer | np.bool_) for v in flat):
             return array
         if all(isinstance(v, int | float | np.integer | np.floating | np.bool_) for v in flat):
             array = array.astype(np.float64)

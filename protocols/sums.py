@@ -15,12 +15,22 @@ from mpc.normalise import normalise
 from mpc.series import evaluate, reciprocal_series
 from protocols.agreement import agree
 from protocols.magnitudes import agree_exponents, exponents_of
+from protocols.pools.arrays import (
+    DEFAULT_EXPONENT,
+    as_columns,
+    cells_of,
+    check_shape,
+    kind_of,
+    largest_of,
+    local_sum,
+    own_array,
+    plain,
+    spread_of,
+)
 from protocols.release.disclosure import Disclosure, Release, check
-from protocols.rows import Bound, column_bounds, numbers, stated, within
+from protocols.rows import Bound, stated
 from protocols.shares import sum_of
 
-# Floats without an agreed bound: up to 2^40 (10^12), exact to 2^-40.
-_DEFAULT_EXPONENT = 40
 # Fraction bits of a sum, counted from the bound: a float64 of the bound's size keeps all its bits.
 _SUM_SCALE = 80
 _VARIANCE_SCALE = 76
@@ -76,8 +86,8 @@ async def secure_sum(
     -------
     numpy.ndarray or None
         Integers give the exact sum (int64, or Python integers beyond); floats give float64, off by at
-        most the rounding of our own row sums and ``n 2^-80`` of the bound. None at a party that is not
-        in ``to``.
+        most ``n 2^-80`` of the bound and the rounding of each party's own sum, less than ``2^-48`` of the
+        sum of its absolute values. None at a party that is not in ``to``.
 
     Raises
     ------
@@ -94,17 +104,17 @@ async def secure_sum(
     The parties in ``to`` learn the sums and nothing else; the others nothing but the common parameters,
     which are public. The number of rows of a party stays with it. With ``disclosure`` all parties learn one
     bit: whether its rules hold. Semi-honest, all others may collude (for ``disclosure``: as many as the
-    preprocessing says). Rows are summed where they are, so the cost does not depend on them.
+    preprocessing says). Rows are summed where they are, in one pass, so the cost does not depend on them; a table
+    is not copied, and must not change until the sum is there.
     Cost: 3 rounds; ``|sum|`` elements opened; no preprocessing. With ``disclosure`` also that of
     :func:`protocols.release.disclosure.check`.
     """
     release = Release.of(party, to, disclosure)
-    array, bounds = _own(party, values, bound)
-    total = _local_sum(array) if array.ndim > 1 else array
+    array, bounds = own_array(party.rank, values, bound)
+    total = local_sum(array) if array.ndim > 1 else plain(array)
     await agree(party, "secure_sum", {**_terms(array, bounds, bound, shape=total.shape), **release.terms()})
-    rows = array if array.ndim == 2 else array.reshape(1, -1)
-    await _check(party, release, "secure_sum", rows, bounds)
-    shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
+    await _check(party, release, "secure_sum", array if array.ndim == 2 else array.reshape(1, -1), bounds)
+    shared, exponents = await _share_sums(party, total, kind_of(array), bounds)
     opened = await open_(party, shared, to=release.to)
     if opened is None:
         return None
@@ -162,17 +172,18 @@ async def secure_mean(
     if count not in ("total", "secret"):
         raise ValueError(f"count is 'total' or 'secret', not {count!r}")
     release = Release.of(party, to, disclosure)
-    array, bounds = _own(party, values, bound, found_together=count == "secret")
-    if array.ndim not in (1, 2):
-        raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
-    total = _local_sum(array)
+    array, bounds = own_array(party.rank, values, bound, found_together=count == "secret")
+    check_shape(party.rank, array)
+    total, largest = local_sum(array), largest_of(array) if count == "secret" and bounds is None else None
     terms = {**_terms(array, bounds, bound, shape=total.shape), "count": count, **release.terms()}
     await agree(party, "secure_mean", terms)
-    await _check(party, release, "secure_mean", array.reshape(len(array), math.prod(array.shape[1:])), bounds)
+    await _check(party, release, "secure_mean", as_columns(array), bounds)
     if count == "secret":
-        found = await _mean_of_secret_count(party, _as_columns(array), bounds, release)
+        exponents = await _common_exponents(party, largest, bounds)
+        sums = np.ldexp(np.asarray(total, dtype=np.float64).reshape(-1), -exponents)
+        found = await _mean_of_secret_count(party, sums, len(array), exponents, release)
         return found if array.ndim == 2 or found is None else float(found[0])
-    shared, exponents = await _share_sums(party, total, array.dtype.kind, bounds)
+    shared, exponents = await _share_sums(party, total, kind_of(array), bounds)
     rows = await _share_total(party, np.int64(len(array)), bound=F127.half // party.size)
     sums, n = await open_(party, shared, rows, to=release.to)
     if n is None:
@@ -205,8 +216,8 @@ async def secure_variance(
         See :func:`secure_sum`; without one the parties find one for each column, which tells all of them the
         order of magnitude (the power of 16) of its largest value. The variance is rounded to ``2^-64`` of
         the squared bound.
-    ddof : int
-        1 (default) divides by the number of rows less one, 0 by the number of rows.
+    ddof : {1, 0}
+        1 divides by the number of rows less one, 0 by the number of rows.
     to : collection of int, optional
         Ranks of the parties that learn the variances; all by default.
     disclosure : Disclosure, optional
@@ -240,16 +251,24 @@ async def secure_variance(
     1983, eq. 2.1).
     Cost, with a bound: 9 rounds; with k columns and n parties ``1 + n + k + nk + 2k`` elements opened.
     """
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof is 0 or 1, not {ddof!r}")
     release = Release.of(party, to, disclosure)
-    array, bounds = _own(party, values, bound, found_together=True)
-    if array.ndim not in (1, 2):
-        raise DataError(f"party {party.rank}: values have shape {array.shape}; they take (rows,) or (rows, columns)")
-    rows = len(array)
+    array, bounds = own_array(party.rank, values, bound, found_together=True)
+    check_shape(party.rank, array)
+    rows, one_column = len(array), array.ndim == 1
+    largest = largest_of(array) if bounds is None else None
+    spread, units = spread_of(as_columns(array), largest, bounds)
     terms = {**_terms(array, bounds, bound, shape=array.shape[1:]), "ddof": ddof, **release.terms()}
     await agree(party, "secure_variance", terms)
-    array, one_column = _as_columns(array), array.ndim == 1
-    await check(party.at("disclosure"), disclosure, "secure_variance", rows=rows, columns=array)
-    exponents = await _common_exponents(party, array, bounds)
+    await check(
+        party.at("disclosure"),
+        disclosure,
+        "secure_variance",
+        rows=rows,
+        columns=cells_of(as_columns(array), disclosure),
+    )
+    exponents = await _common_exponents(party, largest, bounds)
 
     # 1. The total number of rows.
     n = int(await open_(party, await _share_total(party, np.int64(rows), bound=1 << 60)))
@@ -257,10 +276,9 @@ async def secure_variance(
         raise DataError(f"secure_variance: {n} rows are too few")
 
     # 2. In the clear, in units of the bound: our mean, rounded to the grid, and the spread around it.
-    columns = array.shape[1]
-    scaled = np.ldexp(array, -exponents)
-    mean = np.rint(np.ldexp(scaled.mean(axis=0), 36)) * 2.0**-36 if rows else np.zeros(columns)
-    within_us = ((scaled - mean) ** 2).sum(axis=0) / n
+    columns, shift = len(exponents), units - exponents
+    mean = np.rint(np.ldexp(spread.means[0], 36 + shift)) * 2.0**-36
+    within_us = np.ldexp(spread.around(np.ldexp(mean, -shift)[np.newaxis])[0], 2 * shift) / n
     weight = rows / n
 
     # 3. Shares of w_j m_j, sqrt(w_j), sqrt(w_j) m_j, with w_j the part of all rows that party j holds.
@@ -294,24 +312,6 @@ async def secure_variance(
     return float(result[0]) if one_column else result
 
 
-def _own(
-    party: Party, values: Any, bound: Bound, *, found_together: bool = False
-) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
-    """Check our own values; the bounds come back with one entry for each column."""
-    array = numbers(values, rank=party.rank, what="the input")
-    if array.ndim > 2:
-        raise DataError(f"party {party.rank}: the input has shape {array.shape}; it takes at most (rows, columns)")
-    columns = array.shape[1] if array.ndim == 2 else 1
-    bounds = column_bounds(bound, columns, rank=party.rank)
-    limits = bounds
-    if limits is None and array.dtype.kind == "f" and not found_together:
-        limits = np.full(columns, 2.0**_DEFAULT_EXPONENT)
-    if limits is not None:
-        shaped = array if array.ndim == 2 else array.reshape(-1, 1)
-        within(shaped, limits, rank=party.rank, what="the input")
-    return array, bounds
-
-
 def _terms(
     array: NDArray[Any], bounds: NDArray[np.float64] | None, bound: Bound, *, shape: tuple[int, ...]
 ) -> dict[str, object]:
@@ -321,17 +321,6 @@ def _terms(
         "numbers": "floats" if array.dtype.kind == "f" else "integers",
         "bound": stated(bound, bounds),
     }
-
-
-def _local_sum(array: NDArray[Any]) -> NDArray[Any]:
-    """Sum our own rows; integers exactly, whatever their size."""
-    if array.dtype.kind == "f":
-        return np.asarray(array.sum(axis=0))
-    if array.dtype.kind == "O" or not array.size:
-        return np.asarray(array.astype(object).sum(axis=0), dtype=object)
-    # High and low halves each sum without overflow over up to 2^31 rows.
-    high, low = array >> 32, array & 0xFFFFFFFF
-    return np.asarray(high.sum(axis=0).astype(object) * (1 << 32) + low.sum(axis=0).astype(object), dtype=object)
 
 
 async def _check(
@@ -346,7 +335,8 @@ async def _check(
             raise ValueError(f"disclosure control {disclosure.name!r} takes an agreed bound: {protocol}(..., bound=)")
         units = np.broadcast_to(exponents_of(bounds), rows.shape[1:])
         parts = np.ldexp(rows.astype(np.float64), -units)
-    await check(party.at("disclosure"), disclosure, protocol, rows=len(rows), columns=rows, parts=parts)
+    columns = cells_of(rows, disclosure)
+    await check(party.at("disclosure"), disclosure, protocol, rows=len(rows), columns=columns, parts=parts)
 
 
 async def _share_sums(
@@ -355,7 +345,7 @@ async def _share_sums(
     """Share our sums and add up everybody's; floats in units of their column's bound."""
     if kind != "f":
         return sum_of(await party.share(total, bound=F127.half // party.size, shape=total.shape)), None
-    exponents: Any = _DEFAULT_EXPONENT if bounds is None else exponents_of(bounds)
+    exponents: Any = DEFAULT_EXPONENT if bounds is None else exponents_of(bounds)
     if bounds is not None and total.ndim == 0:
         exponents = exponents[0]
     room = float((F127.half // party.size) >> _SUM_SCALE)
@@ -367,30 +357,24 @@ async def _share_total(party: Party, ours: Any, *, bound: int) -> Share:
     return sum_of(await party.share(ours, bound=bound, shape=np.shape(ours)))
 
 
-def _as_columns(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Return floats of shape (rows, columns)."""
-    return array.astype(np.float64).reshape(len(array), math.prod(array.shape[1:]))
-
-
 async def _common_exponents(
-    party: Party, array: NDArray[np.float64], bounds: NDArray[np.float64] | None
+    party: Party, largest: NDArray[np.float64] | None, bounds: NDArray[np.float64] | None
 ) -> NDArray[np.int64]:
-    if bounds is None:
-        return await agree_exponents(party.at("bounds"), array)
-    return exponents_of(bounds)
+    if bounds is not None:
+        return exponents_of(bounds)
+    return await agree_exponents(party.at("bounds"), np.atleast_2d(np.zeros(0) if largest is None else largest))
 
 
 async def _mean_of_secret_count(
-    party: Party, array: NDArray[np.float64], bounds: NDArray[np.float64] | None, release: Release
+    party: Party, units: NDArray[np.float64], count_us: int, exponents: NDArray[np.int64], release: Release
 ) -> NDArray[np.float64] | None:
+    """Divide on shares; ``units`` are our sums in units of ``2^exponents``, over so many rows."""
     most = (1 << _COUNT_BITS) // party.size
-    if len(array) > most:
+    if count_us > most:
         raise DataError(f"party {party.rank}: more than {most} rows")
-    exponents = await _common_exponents(party, array, bounds)
-    units = np.ldexp(array.sum(axis=0), -exponents)
 
     # 1. The count, and the power of two that makes it 32 bits long.
-    rows = await _share_total(party, np.array([len(array)]), bound=most)
+    rows = await _share_total(party, np.array([count_us]), bound=most)
     sums = sum_of(await party.share(units, bound=float(most), scale=_COUNTED_SCALE, shape=units.shape))
     empty = await less_than(party.at("any rows"), rows, 1)
     if await open_(party, empty, to=release.to):  # who does not learn it goes on, with means that nobody sees

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -130,7 +130,7 @@ def read_keys(
     """
     cells = None
     if grid is not None:
-        if partition != "rows" or resolution is not None:
+        if partition != "rows" or resolution is not None or bound is not None:
             raise ValueError("grid is for partition='rows', and takes the place of resolution and bound")
         cells = Grid(*map(float, grid))
         bound = cells.bound
@@ -156,7 +156,7 @@ def in_steps(data: Numeric, resolution: float) -> Numeric:
     if not (resolution > 0 and math.isfinite(resolution)):
         raise ValueError("resolution is a positive number")
     bounds = None if data.bounds is None else np.maximum(1.0, np.ceil(data.bounds / resolution))
-    return replace(data, values=np.rint(data.values / resolution), bounds=bounds, whole=True)
+    return Numeric(data.names, np.rint(data.values / resolution), data.present, bounds, whole=True)
 
 
 async def ranked_keys(

@@ -271,7 +271,7 @@ def _describe(variable: Variable, rank: int, release: Release) -> dict[str, obje
             variable.declared(categories, rank=rank)
         return {"names": [variable.name], "exponents": [], "categories": list(categories), "gaps": gaps}
     if variable.bounds is None:
-        largest = np.maximum(np.abs(variable.values).max(axis=0, initial=0.0), 2.0**-24)
+        largest = np.maximum(variable.largest, 2.0**-24)
         exponents = [4 * math.ceil(e / 4) for e in exponents_of(largest).tolist()]
     else:
         exponents = exponents_of(variable.bounds).tolist()

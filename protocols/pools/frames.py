@@ -214,18 +214,31 @@ def _variable(values: Any, column: Column, rank: int) -> Variable:
     found = numeric(values, rank=rank, what=what, bound=column.bound, names=[what])
     if len(found.names) != 1:
         raise DataError(f"party {rank}: {what} takes one column")
-    entries = found.values[found.present]
+    count, broken, outside = 0, 0, 0
+    for rows in found.blocks():
+        values, present = found.block(rows)
+        entries = values[present]
+        count += len(entries)
+        broken += int(np.count_nonzero(entries != np.rint(entries)))
+        if column.lower is not None:
+            outside += int(np.count_nonzero(entries < column.lower))
+        if column.upper is not None:
+            outside += int(np.count_nonzero(entries > column.upper))
     if column.type == "integer":
-        _refuse(entries != np.rint(entries), len(entries), "no whole numbers", what, rank)
-    below = np.zeros(len(entries), np.bool_) if column.lower is None else entries < column.lower
-    above = np.zeros(len(entries), np.bool_) if column.upper is None else entries > column.upper
-    _refuse(below | above, len(entries), "outside the declared bounds", what, rank)
+        _refuse(broken, count, "no whole numbers", what, rank)
+    _refuse(outside, count, f"outside the declared bounds{_range(column)}", what, rank)
     return found
 
 
-def _refuse(bad: Any, of: int, why: str, what: str, rank: int) -> None:
-    count = int(np.count_nonzero(bad))
-    if count:
+def _range(column: Column) -> str:
+    lower, upper = column.lower, column.upper
+    if lower is None:
+        return f", above {upper:g}" if upper is not None else ""
+    return f", below {lower:g}" if upper is None else f", {lower:g} to {upper:g}"
+
+
+def _refuse(bad: int, of: int, why: str, what: str, rank: int) -> None:
+    if bad:
         raise DataError(
-            f"party {rank}: {count} of {of} values of {what} are {why}; correct these rows, or agree on other bounds"
+            f"party {rank}: {bad} of {of} values of {what} are {why}; correct these rows, or agree on other bounds"
         )

@@ -59,10 +59,13 @@ class Grid:
         DataError
             Naming party and count.
         """
-        outside = data.present & ((data.values < self.lower) | (data.values > self.upper))
-        if outside.any():
+        outside = 0
+        for rows in data.blocks():
+            values, present = data.block(rows)
+            outside += int(np.count_nonzero(present & ((values < self.lower) | (values > self.upper))))
+        if outside:
             raise DataError(
-                f"party {rank}: {int(outside.sum())} of {outside.size} values are beyond the agreed grid from "
+                f"party {rank}: {outside} of {data.rows * len(data.names)} values are beyond the agreed grid from "
                 f"{self.lower:g} to {self.upper:g}; agree on a wider grid in the study, or correct these values"
             )
 
@@ -97,10 +100,13 @@ async def histogram(party: Party, made: Pool, grid: Grid, *, by: str | None = No
     if not isinstance(made, RowPool):
         raise TypeError("a grid is for rows that the parties hold")
     groups = 1 if by is None else len(made.categories[by])
-    codes = np.zeros(made.rows, np.int64) if by is None else made.codes(by)
-    counts = np.zeros((groups, grid.points), np.int64)
-    np.add.at(counts, (codes, grid.places(made.numbers("x").values[:, 0])), 1)
-    return await total(party, counts)
+    counts = np.zeros(groups * grid.points, np.int64)
+    for values, codes in made.blocks("x", *([] if by is None else [by])):
+        places = grid.places(values[:, 0])
+        if codes:
+            places = places + codes[0].astype(np.int64) * grid.points
+        counts += np.bincount(places, minlength=len(counts))
+    return await total(party, counts.reshape(groups, grid.points))
 
 
 def prefix_sums(x: Share, most: float) -> Share:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from mpc import AgreementError, DataError, Party, Share, concatenate
 from protocols.agreement import agree, announce
 from protocols.magnitudes import agree_exponents, exponents_of
+from protocols.pools.blocks import Spread, blocks, in_units
 from protocols.pools.moments import Moments, row_moments
 from protocols.pools.pool import INPUT_SCALE, ROW_BITS, Pool, pair_rules, value_rules
 from protocols.pools.variables import Categorical, Label, Numeric, Variable, check_rows, ordered
@@ -24,40 +26,68 @@ class RowPool(Pool):
 
     Attributes
     ----------
-    own : dict of str to Numeric or Categorical
-        Our complete rows of each variable.
+    given : dict of str to Numeric or Categorical
+        Our rows of each variable.
+    kept : numpy.ndarray or None
+        Of each row, whether it is complete; None where all of them are.
     """
 
     partition = "rows"
 
-    def __init__(self, party: Party, protocol: str, release: Release, own: dict[str, Variable], sums: Share) -> None:
+    def __init__(
+        self,
+        party: Party,
+        protocol: str,
+        release: Release,
+        given: dict[str, Variable],
+        kept: NDArray[np.bool_] | None,
+        sums: Share,
+    ) -> None:
         super().__init__(party, protocol, release)
-        self.own = own
+        self.given = given
+        self.kept = kept
         self._sums = sums
         self._rows_of: list[int | None] = [None] * party.size  # as they were announced with the first vectors
 
     def numbers(self, what: str) -> Numeric:
         """Return our complete rows of a numeric variable, in the clear."""
-        found = self.own[what]
+        found = self._numeric(what)
+        return found if self.kept is None else found.kept(self.kept)
+
+    def codes(self, what: str) -> NDArray[np.int64]:
+        """Return the categories of our complete rows, as numbers from 0."""
+        found = self._categorical(what)
+        return found.codes if self.kept is None else found.kept(self.kept).codes
+
+    def _numeric(self, what: str) -> Numeric:
+        found = self.given[what]
         if not isinstance(found, Numeric):
             raise TypeError(f"{what} is no numeric variable")
         return found
 
-    def codes(self, what: str) -> NDArray[np.int64]:
-        """Return the categories of our complete rows, as numbers from 0."""
-        found = self.own[what]
+    def _categorical(self, what: str) -> Categorical:
+        found = self.given[what]
         if not isinstance(found, Categorical):
             raise TypeError(f"{what} is no categorical variable")
-        return found.codes
+        return found
+
+    def blocks(self, what: str | None, *by: str) -> Iterator[tuple[NDArray[np.float64], list[NDArray[Any]]]]:
+        """Go through our complete rows, a block at a time: values of a numeric variable, and codes of others."""
+        numbers = None if what is None else self._numeric(what)
+        codes = [self._categorical(one).coded for one in by]
+        for rows in blocks(_rows(self.given), 1 if numbers is None else len(numbers.names)):
+            kept = ... if self.kept is None else self.kept[rows]
+            values = np.empty((0, 0)) if numbers is None else numbers.block(rows)[0][kept]
+            yield values, [one.block(rows)[kept] for one in codes]
 
     @property
     def rows(self) -> int:
         """How many complete rows we have."""
-        return next(iter(self.own.values())).rows
+        return _rows(self.given) if self.kept is None else int(np.count_nonzero(self.kept))
 
     def shared_sizes(self) -> tuple[Share, dict[str, Share]]:
         """See :class:`protocols.pools.pool.Pool`."""
-        return self._sums[:1], {what: self._sums[k : k + 1] for k, what in enumerate(self.own, 1)}
+        return self._sums[:1], {what: self._sums[k : k + 1] for k, what in enumerate(self.given, 1)}
 
     async def check(self, *, parameters: int = 0) -> None:
         """See :class:`protocols.pools.pool.Pool`."""
@@ -79,42 +109,50 @@ class RowPool(Pool):
         disclosure = self.release.disclosure
         if disclosure is None:
             return
-        values = self.numbers(what).values
-        codes = np.zeros(len(values), np.int64) if by is None else self.codes(by)
-        groups = 1 if by is None else len(self.categories[by])
-        fails = []
+        groups, fails = 1 if by is None else len(self.categories[by]), []
         if disclosure.minimum_cell:
             # A column with other values than 0 and 1 is no table, in whichever group they are.
-            table = ((values == 0) | (values == 1)).all(axis=0)
-            ours = [
-                np.where(table, ((values == value) & (codes == k)[:, np.newaxis]).sum(axis=0), disclosure.minimum_cell)
-                for k in range(groups)
-                for value in (0, 1)
-            ]
-            capped = np.minimum(np.concatenate(ours), disclosure.minimum_cell)
+            table, cells = self._cells(what, by, groups)
+            capped = np.where(table, np.minimum(cells, disclosure.minimum_cell), disclosure.minimum_cell).reshape(-1)
             least = np.full(len(capped), disclosure.minimum_cell)
             fails.append(await short_of(self.party.at("cells"), capped, least))
         if disclosure.dominance and sums:
-            units = np.ldexp(values, -self.exponents[what])
+            units = np.ldexp(self.numbers(what).values, -self.exponents[what])
+            codes = np.zeros(len(units), np.int64) if by is None else self.codes(by)
             parts = np.concatenate([units * (codes == k)[:, np.newaxis] for k in range(groups)], axis=1)
             share = Fraction(str(disclosure.dominance))
             fails.append(await dominated(self.party.at("dominance"), parts, share))
         if fails and not await hold(self.party.at("values"), concatenate(fails)):
             raise refusal(disclosure, self.protocol, value_rules(disclosure, by))
 
+    def _cells(self, what: str, by: str | None, groups: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return which columns hold only 0 and 1, and how often each holds 0 and 1 in each group."""
+        width = len(self.names[what])
+        table, cells = np.ones(width, np.bool_), np.zeros((groups, 2, width), np.int64)
+        for values, found in self.blocks(what, *([] if by is None else [by])):
+            codes = found[0].astype(np.int64) if found else np.zeros(len(values), np.int64)
+            for value in (0, 1):
+                matches = values == value
+                for j in range(width):
+                    cells[:, value, j] += np.bincount(codes[matches[:, j]], minlength=groups)
+            table &= ((values == 0) | (values == 1)).all(axis=0)
+        return table, cells
+
     async def check_pairs(self, what: str) -> None:
         """See :class:`protocols.pools.pool.Pool`."""
-        disclosure, values = self.release.disclosure, self.numbers(what).values
-        first, second = np.triu_indices(values.shape[1], 1)
+        disclosure, width = self.release.disclosure, len(self.names[what])
+        first, second = np.triu_indices(width, 1)
         if disclosure is None or not disclosure.minimum_cell or not first.size:
             return
-        table = ((values == 0) | (values == 1)).all(axis=0)
-        ours = []
-        for a in (0, 1):
-            for b in (0, 1):
-                cells = ((values == a).astype(np.int64).T @ (values == b).astype(np.int64))[first, second]
-                ours.append(np.where(table[first] & table[second], cells, disclosure.minimum_cell))
-        capped = np.minimum(np.concatenate(ours), disclosure.minimum_cell)
+        table, crossed = np.ones(width, np.bool_), np.zeros((2, 2, width, width), np.int64)
+        for values, _ in self.blocks(what):
+            sides = [(values == value).astype(np.float64) for value in (0, 1)]
+            table &= (sides[0] + sides[1] == 1).all(axis=0)
+            for a in (0, 1):
+                for b in (0, 1):
+                    crossed[a, b] += (sides[a].T @ sides[b]).astype(np.int64)  # whole numbers below 2^53: exact
+        cells = np.where(table[first] & table[second], crossed[:, :, first, second], disclosure.minimum_cell)
+        capped = np.minimum(cells, disclosure.minimum_cell).reshape(-1)
         scope = self.party.at("pairs")
         fails = await short_of(scope, capped, np.full(len(capped), disclosure.minimum_cell))
         if not await hold(scope.at("hold"), fails):
@@ -123,25 +161,29 @@ class RowPool(Pool):
     async def counts(self, *factors: str) -> Share:
         """See :class:`protocols.pools.pool.Pool`."""
         shape = tuple(len(self.categories[what]) for what in factors)
-        cells = np.ravel_multi_index(tuple(self.codes(what) for what in factors), shape)
-        table = np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
-        return await total(self.party.at("counts"), table)
+        table = np.zeros(math.prod(shape), np.int64)
+        for _, codes in self.blocks(None, *factors):
+            cells = codes[0].astype(np.int64)
+            for one, count in zip(codes[1:], shape[1:], strict=True):
+                cells = cells * count + one
+            table += np.bincount(cells, minlength=len(table))
+        return await total(self.party.at("counts"), table.reshape(shape))
 
     async def moments(self, what: str, by: str | None = None, sizes: NDArray[np.int64] | None = None) -> Moments:
         """See :class:`protocols.pools.pool.Pool`."""
-        data, exponents = self.numbers(what), self.exponents[what]
-        codes = np.zeros(data.rows, np.int64) if by is None else self.codes(by)
+        exponents = self.exponents[what]
         groups = np.array([self.sizes.n]) if sizes is None else sizes
-        units = np.ldexp(data.values, -exponents)
-        if self.party.rehearsing:  # then nobody knows how many rows there are, and our part of them might not fit
-            units, codes = units[:0], codes[:0]
-        return await row_moments(self.party.at("moments"), units, codes, groups, exponents)
+        ours = Spread(len(groups), len(exponents))
+        if not self.party.rehearsing:  # then nobody knows how many rows there are, and our part might not fit
+            for values, codes in self.blocks(what, *([] if by is None else [by])):
+                ours.add(in_units(values, exponents), codes=codes[0] if codes else None)
+        return await row_moments(self.party.at("moments"), ours, groups, exponents)
 
     async def vectors(self, *whats: str) -> list[Share]:
         """See :class:`protocols.pools.pool.Pool`."""
         shared = []
         for what in whats:
-            if isinstance(self.own[what], Numeric):
+            if isinstance(self.given[what], Numeric):
                 entries: NDArray[Any] = np.ldexp(self.numbers(what).values, -self.exponents[what])
             else:
                 entries = indicators(self.codes(what), len(self.categories[what]))
@@ -186,10 +228,10 @@ async def pool_rows(
     check_rows(variables, rank=party.rank)
     await agree(party, protocol, {**terms, **{what: v.describe() for what, v in variables.items()}})
     variables = await with_categories(party, protocol, variables, release)
-    complete = np.logical_and.reduce([v.complete for v in variables.values()])
-    missing = [int((~v.complete).sum()) for v in variables.values()]
-    sums = await total(party.at("rows"), np.array([int(complete.sum()), *missing]))
-    made = RowPool(party, protocol, release, {what: v.kept(complete) for what, v in variables.items()}, sums)
+    missing, kept = _missing(variables)
+    rows = _rows(variables) if kept is None else int(np.count_nonzero(kept))
+    sums = await total(party.at("rows"), np.array([rows, *missing]))
+    made = RowPool(party, protocol, release, dict(variables), kept, sums)
     for what, variable in variables.items():
         if isinstance(variable, Categorical):
             made.categories[what] = variable.categories or ()
@@ -197,10 +239,26 @@ async def pool_rows(
             continue
         made.names[what] = variable.names
         if variable.bounds is None:
-            made.exponents[what] = await agree_exponents(party.at("bounds"), variable.values)
+            made.exponents[what] = await agree_exponents(party.at("bounds"), variable.largest[np.newaxis])
         else:
             made.exponents[what] = exponents_of(variable.bounds)
     return made
+
+
+def _rows(variables: Mapping[str, Variable]) -> int:
+    return next(iter(variables.values())).rows
+
+
+def _missing(variables: Mapping[str, Variable]) -> tuple[list[int], NDArray[np.bool_] | None]:
+    """Return in how many rows each variable is missing, and which rows are complete; None for all of them."""
+    missing, kept = [], None
+    for variable in variables.values():
+        complete = variable.complete
+        gone = len(complete) - int(np.count_nonzero(complete))
+        if gone:
+            kept = complete if kept is None else kept & complete
+        missing.append(gone)
+    return missing, kept
 
 
 async def with_categories(

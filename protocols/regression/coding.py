@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,59 +11,144 @@ from numpy.typing import NDArray
 
 from mpc import AgreementError, DataError, Party
 from protocols.agreement import agree, announce
+from protocols.pools.blocks import blocks
 from protocols.pools.row_pool import with_categories
 from protocols.pools.variables import Categorical, Column, Numeric, Variable, categorical, check_rows, numeric
 from protocols.release.disclosure import Release
-from protocols.rows import Bound
+from protocols.rows import Bound, column_bounds
 
 _MOST_COLUMNS = 4096
 Bounds = Bound | Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Coded:
-    """Our predictors as one matrix, in the clear.
+    """Our predictors as one matrix, in the clear; made where it is asked for.
 
     Attributes
     ----------
-    X : numpy.ndarray
-        Shape (rows, columns); 0 where a value is missing.
+    parts : tuple of Numeric or Categorical
+        All declared.
     names : tuple of str
         Of our columns; those of a category are ``name[T.label]``, as statsmodels writes them.
     named : bool
         Whether these names were given, or are numbers only.
     bounds : numpy.ndarray
         Public bound of each column's absolute values; NaN where none is agreed.
-    absent : dict of str to numpy.ndarray
-        For each predictor, in which of our rows it is missing.
-    references : numpy.ndarray
-        Shape (rows, categories of predictors): indicators of the first category of each, which has no column.
+    chosen : numpy.ndarray or None
+        Which of our rows count; None for all.
     """
 
-    X: NDArray[np.float64]
+    parts: tuple[Variable, ...]
     names: tuple[str, ...]
     named: bool
     bounds: NDArray[np.float64]
-    absent: dict[str, NDArray[np.bool_]]
-    references: NDArray[np.float64]
+    chosen: NDArray[np.bool_] | None = None
 
     @property
     def rows(self) -> int:
         """How many rows."""
-        return len(self.X)
+        return self.parts[0].rows if self.chosen is None else int(np.count_nonzero(self.chosen))
+
+    def blocks(self) -> Iterator[slice]:
+        """Cut all our rows into blocks, those that do not count with them."""
+        return blocks(self.parts[0].rows, len(self.names) + 1)
+
+    def block(self, rows: slice) -> NDArray[np.float64]:
+        """Return the columns of those rows of a block that count; 0 where a value is missing. Not to be changed."""
+        found = []
+        for one in self.parts:
+            if isinstance(one, Numeric):
+                found.append(one.block(rows)[0])
+            else:
+                codes = one.coded.block(rows)[:, np.newaxis]
+                found.append((codes == np.arange(1, len(one.categories or ()))).astype(np.float64))
+        matrix = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+        return matrix if self.chosen is None else matrix[self.chosen[rows]]
+
+    @property
+    def X(self) -> NDArray[np.float64]:  # noqa: N802 - the name that matrices have
+        """Shape (rows, columns); 0 where a value is missing."""
+        only = self.parts[0]
+        if len(self.parts) == 1 and isinstance(only, Numeric):
+            return only.values if self.chosen is None else only.kept(self.chosen).values
+        matrix, done = np.empty((self.rows, len(self.names))), 0
+        for rows in self.blocks():
+            part = self.block(rows)
+            matrix[done : done + len(part)] = part
+            done += len(part)
+        return matrix
+
+    @property
+    def largest(self) -> NDArray[np.float64]:
+        """The largest absolute value of each column; 0 without rows."""
+        found = np.zeros(len(self.names))
+        for rows in self.blocks():
+            found = np.maximum(found, np.abs(self.block(rows)).max(axis=0, initial=0.0))
+        return found
+
+    @property
+    def references(self) -> NDArray[np.float64]:
+        """Shape (rows, categories): indicators of the first category of each predictor, which has no column."""
+        firsts = [(self._of(one).codes == 0).astype(np.float64) for one in self.parts if isinstance(one, Categorical)]
+        return np.stack(firsts, axis=1) if firsts else np.empty((self.rows, 0))
+
+    def _of(self, one: Categorical) -> Categorical:
+        return one if self.chosen is None else one.kept(self.chosen)
+
+    @property
+    def absent(self) -> dict[str, NDArray[np.bool_]]:
+        """For each predictor, in which of our rows it is missing."""
+        found, start = {}, 0
+        for one in self.parts:
+            if isinstance(one, Categorical):
+                found[one.name] = ~self._of(one).complete
+                start += len(one.categories or ()) - 1
+                continue
+            present = one.present if self.chosen is None else one.present[self.chosen]
+            for k in range(len(one.names)):
+                found[self.names[start + k]] = ~present[:, k]
+            start += len(one.names)
+        return found
+
+    def missing(self) -> dict[str, int]:
+        """In how many of our rows each predictor is missing."""
+        found, start = {}, 0
+        for one in self.parts:
+            if isinstance(one, Categorical):
+                found[one.name] = int(np.count_nonzero(~self._of(one).complete))
+                start += len(one.categories or ()) - 1
+                continue
+            gone = np.zeros(len(one.names), np.int64)
+            for rows in one.blocks() if one.gaps else ():
+                present = one.block(rows)[1]
+                gone += np.count_nonzero(~(present if self.chosen is None else present[self.chosen[rows]]), axis=0)
+            found |= zip(self.names[start : start + len(gone)], gone.tolist(), strict=True)
+            start += len(gone)
+        return found
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """Rows in which nothing is missing."""
-        found = np.ones(self.rows, np.bool_)
-        for gone in self.absent.values():
-            found &= ~gone
-        return found
+        found = np.ones(self.parts[0].rows, np.bool_)
+        for one in self.parts:
+            found &= one.complete
+        return found if self.chosen is None else found[self.chosen]
 
     def kept(self, rows: NDArray[np.bool_]) -> Coded:
         """Return some of the rows."""
-        absent = {name: gone[rows] for name, gone in self.absent.items()}
-        return replace(self, X=self.X[rows], references=self.references[rows], absent=absent)
+        return replace(self, chosen=combined(self.chosen, rows))
+
+
+def combined(chosen: NDArray[np.bool_] | None, rows: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Return which rows count, if of those that count only some do; None for all."""
+    if rows.all():
+        return chosen
+    if chosen is None:
+        return rows
+    found = chosen.copy()
+    found[chosen] = rows
+    return found
 
 
 def predictors(
@@ -98,9 +183,14 @@ def predictors(
     ------
     DataError
         Naming party, columns and counts; never a value.
+    ValueError
+        Two columns of one name; or columns are declared of an array, which holds numbers and has no names of its own.
     """
-    table = _table(X)
+    distinct(names)
+    table = _table(X, rank=rank, what=what)
     if table is None:
+        if columns is not None:
+            raise ValueError(f"columns declares what a data frame or a mapping holds; {what} is an array")
         return [_array(X, rank=rank, what=what, bound=bound, names=names)]
     if columns is not None:
         declared = {one.name: one for one in columns}
@@ -154,8 +244,7 @@ def _bounded(found: list[Variable], bound: Bound, *, rank: int, what: str) -> li
     for one in found:
         if isinstance(one, Numeric):
             limit = next(each)
-            values = np.where(one.present, one.values, np.nan)
-            one = numeric(values, rank=rank, what=f"{what} ({one.names[0]})", bound=limit, names=one.names)
+            one = one.bounded(column_bounds(limit, 1, rank=rank), rank=rank, what=f"{what} ({one.names[0]})")
         done.append(one)
     return done
 
@@ -165,9 +254,21 @@ def is_table(X: Any) -> bool:
     return isinstance(X, Mapping) or (hasattr(X, "columns") and hasattr(X, "items"))
 
 
-def _table(X: Any) -> dict[str, Any] | None:
+def distinct(names: Sequence[str] | None) -> None:
+    """Refuse names of which two are the same."""
+    if names is not None and len({str(name) for name in names}) < len(names):
+        raise ValueError("names are all different")
+
+
+def _table(X: Any, *, rank: int, what: str) -> dict[str, Any] | None:
     """Return named columns; None for an array."""
-    return {str(name): column for name, column in X.items()} if is_table(X) else None
+    if not is_table(X):
+        return None
+    items = [(str(name), column) for name, column in X.items()]
+    found = dict(items)
+    if len(found) < len(items):
+        raise DataError(f"party {rank}: two columns of {what} have one name; rename one of them")
+    return found
 
 
 def _is_boolean(values: Any) -> bool:
@@ -272,30 +373,19 @@ def _heard(said: dict[str, Any], rank: int, before: int) -> list[str]:
 
 def coded(found: Sequence[Variable]) -> Coded:
     """Make one matrix of numbers and of categories, all of them declared."""
-    rows = found[0].rows
-    columns: list[NDArray[np.float64]] = []
     names: list[str] = []
     bounds: list[float] = []
-    absent: dict[str, NDArray[np.bool_]] = {}
-    references: list[NDArray[np.float64]] = []
     named = True
     for one in found:
         if isinstance(one, Numeric):
             named = named and not _is_numbered(one.names)
-            columns += list(one.values.T)
             names += [f"x{len(names) + k + 1}" for k in range(len(one.names))] if _is_numbered(one.names) else one.names
             bounds += [np.nan] * len(one.names) if one.bounds is None else one.bounds.tolist()
-            absent |= {name: ~one.present[:, k] for k, name in enumerate(names[len(names) - len(one.names) :])}
             continue
-        codes = one.codes
         labels = one.categories or ()
-        columns += [(codes == k).astype(np.float64) for k in range(1, len(labels))]
         names += [f"{one.name}[T.{label}]" for label in labels[1:]]
         bounds += [1.0] * (len(labels) - 1)
-        absent[one.name] = codes < 0
-        references.append((codes == 0).astype(np.float64))
-    first = np.stack(references, axis=1) if references else np.empty((rows, 0))
-    return Coded(np.stack(columns, axis=1), tuple(names), named, np.array(bounds), absent, first)
+    return Coded(tuple(found), tuple(names), named, np.array(bounds))
 
 
 def _is_numbered(names: tuple[str, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -14,9 +15,11 @@ from mpc import DataError, Party, Share, concatenate, mask, matmul, multiply, op
 from mpc.arithmetic import products
 from mpc.normalise import rescaled
 from protocols.magnitudes import agree_exponents, exponents_of
+from protocols.pools.blocks import Spread, Total, scaled
 from protocols.pools.moments import COVARIANCE_SCALE, MEAN_SCALE, Moments
-from protocols.regression.glm import Sample, cells, column_sizes, presence, row_exponents, row_sizes
+from protocols.regression.glm import cells, column_sizes, presence, row_exponents, row_sizes
 from protocols.regression.least_squares import Standard, exactly, standardise_moments
+from protocols.regression.sample import Sample
 from protocols.release.disclosure import Release
 from protocols.shares import sum_of
 
@@ -45,14 +48,14 @@ class Prepared(NamedTuple):
         Sum of their weights.
     log_weights : Share or None
         Shape (1,): sum of the logarithms of weights, where there are any.
-    missing : dict of str to int
+    missing : dict of str to int or None
     """
 
     standard: Standard
     n: int
     weight: float
     log_weights: Share | None
-    missing: dict[str, int]
+    missing: dict[str, int | None]
 
 
 def _enough(party: Party, n: int, columns: int) -> int:
@@ -70,54 +73,80 @@ async def from_rows(party: Party, ours: Sample, release: Release, y_bound: float
     """Bring the rows of all parties to standardised moments."""
     n, missed = await row_sizes(party.at("sizes"), NAME, ours, release, columns=len(ours.names))
     n = _enough(party, n, len(ours.names))
-    await cells(party.at("disclosure"), NAME, ours, release, pooled=True, y=True)
+    await cells(party.at("disclosure"), NAME, ours, release)
     exponents = await row_exponents(party.at("bounds"), ours.coded)
-    outcome = ours.vectors["y"].values
-    if "offset" in ours.vectors:
-        outcome = outcome - ours.vectors["offset"].values
     if y_bound is None or "offset" in ours.vectors:
-        unit = await agree_exponents(party.at("y bounds"), outcome[:, np.newaxis])
+        largest = max((float(np.abs(y).max(initial=0.0)) for _, y, _ in _blocks(ours)), default=0.0)
+        unit = await agree_exponents(party.at("y bounds"), np.array([[largest]]))
     else:
         unit = exponents_of(np.array([y_bound]))
     exponents = np.concatenate([exponents, unit])
-    units = np.ldexp(np.column_stack([ours.coded.X, outcome]), -exponents)
-    if "weights" not in ours.vectors:
-        weights, total, logs = np.ones(len(units)), float(n), None
-    else:
-        weights, total, logs = await _weights(party.at("weights"), ours.vectors["weights"].values)
-    moments = await weighted_moments(party.at("moments"), units, weights, total, exponents)
+    total, logs, step = float(n), None, None
+    if "weights" in ours.vectors:
+        total, logs, step = await _weights(party.at("weights"), ours)
+    spread = Spread(1, len(exponents))
+    if not party.rehearsing:  # then neither units nor the sum of weights are known
+        for X, y, weights in _blocks(ours):
+            turned = np.empty((len(exponents), len(y)))
+            turned[:-1], turned[-1] = X.T, y
+            spread.add(
+                scaled(turned, exponents), weights=None if weights is None or step is None else _on_grid(weights, step)
+            )
+    moments = await weighted_moments(party.at("moments"), spread, total, exponents)
     standard = await standardise_moments(party.at("standardise"), moments)
     return Prepared(standard, n, total, logs, missed)
 
 
-async def _weights(party: Party, ours: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, Share]:
-    """Open the sum of all weights, and share that of their logarithms (of those above 0)."""
-    (exponent,) = (await agree_exponents(party, ours[:, np.newaxis])).tolist()
+def _blocks(
+    ours: Sample,
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]]:
+    """Go through our complete rows, a block at a time: X, y less the offset, and weights."""
+    vectors = ours.vectors
+    for rows in ours.coded.blocks():
+        outcome = vectors["y"].block(rows)
+        if "offset" in vectors:
+            outcome = outcome - vectors["offset"].block(rows)
+        yield ours.coded.block(rows), outcome, vectors["weights"].block(rows) if "weights" in vectors else None
+
+
+def _on_grid(weights: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
+    """Round weights that are at most ``2^exponent`` to the grid on which their sum is shared."""
+    return np.ldexp(np.rint(np.ldexp(weights, _WEIGHT_SCALE - exponent)), exponent - _WEIGHT_SCALE)
+
+
+async def _weights(party: Party, ours: Sample) -> tuple[float, Share, int]:
+    """Open the sum of all weights, and share that of their logarithms (of those above 0); say what they are at most."""
+    largest, sums, logs = 0.0, Total((1,)), Total((1,))
+    for _, _, weights in _blocks(ours):
+        if weights is not None and len(weights):
+            largest = max(largest, float(weights.max()))
+            logs.add(np.log(np.where(weights > 0, weights, 1.0)).sum(keepdims=True))
+    (exponent,) = (await agree_exponents(party, np.array([[largest]]))).tolist()
+    held = np.zeros(1)
     if party.rehearsing:
-        ours, exponent = np.zeros_like(ours), 0
-    scaled = np.rint(np.ldexp(ours, _WEIGHT_SCALE - exponent)) * 2.0**-_WEIGHT_SCALE
-    logs = float(np.log(np.where(ours > 0, ours, 1.0)).sum())
-    sums = sum_of(await party.share(np.array([scaled.sum()]), bound=2.0**32, scale=_WEIGHT_SCALE))
-    shared = sum_of(await party.share(np.array([logs]), bound=2.0**42, scale=_WEIGHT_SCALE))
-    total = float(np.asarray(await open_(party, sums))[0]) or float(party.rehearsing)
+        exponent = 0
+    else:
+        for _, _, weights in _blocks(ours):
+            if weights is not None:
+                sums.add(np.ldexp(_on_grid(weights, exponent), -exponent).sum(keepdims=True))
+        held = sums.value
+    added = sum_of(await party.share(held, bound=2.0**32, scale=_WEIGHT_SCALE, shape=(1,)))
+    shared = sum_of(await party.share(logs.value, bound=2.0**42, scale=_WEIGHT_SCALE, shape=(1,)))
+    total = float(np.asarray(await open_(party, added))[0]) or float(party.rehearsing)
     if not total > 0:
         raise DataError(f"{NAME}: the weights of all parties are 0")
-    return np.ldexp(scaled, exponent), math.ldexp(total, exponent), shared
+    return math.ldexp(total, exponent), shared, exponent
 
 
-async def weighted_moments(
-    party: Party, units: NDArray[np.float64], weights: NDArray[np.float64], total: float, exponents: NDArray[np.int64]
-) -> Moments:
+async def weighted_moments(party: Party, ours: Spread, total: float, exponents: NDArray[np.int64]) -> Moments:
     """Compute weighted moments of rows that are held by different parties.
 
     Parameters
     ----------
     party : Party
         A scope of its own.
-    units : numpy.ndarray
-        Our rows, shape (rows, d), at most 1 in size.
-    weights : numpy.ndarray
-        Shape (rows,), at least 0.
+    ours : Spread
+        Our rows with their weights, one group; at most 1 in size.
     total : float
         Public: the sum of the weights of all parties.
     exponents : numpy.ndarray
@@ -128,25 +157,18 @@ async def weighted_moments(
     ``2^-53`` of them and ``2^-68``, whatever the rounding before. Nothing is revealed. Cost with n parties: 7 rounds;
     ``n + n d + d + n d + d^2`` elements.
     """
-    if party.rehearsing:  # units and sums of weights are not known yet
-        units, weights = np.zeros_like(units), np.zeros_like(weights)
-    d = units.shape[1]
-    held = float(weights.sum())
-    mean, scatter, sums = np.zeros(d), np.zeros((d, d)), np.zeros(d)
-    if held > 0:
-        sums = weights @ units / total
-        mean = np.rint(np.ldexp(weights @ units / held, _CENTRE_SCALE)) * 2.0**-_CENTRE_SCALE
-        centred = units - mean
-        scatter = (centred.T * weights) @ centred / total
-    part = held / total
+    d = len(exponents)
+    mean = np.rint(np.ldexp(ours.means[0], _CENTRE_SCALE)) * 2.0**-_CENTRE_SCALE
+    scatter, sums = ours.around(mean[np.newaxis])[0] / total, ours.sums[0] / total
+    part = float(ours.weight[0]) / total
     root = float(np.rint(np.ldexp(math.sqrt(part), _ROOT_SCALE))) * 2.0**-_ROOT_SCALE
 
     # 1. Sums of what each party knows; sqrt(w) and sqrt(w) m, with w a party's part of all weights.
-    means = sum_of(await party.share(sums, bound=1.001, scale=MEAN_SCALE)).bounded_by(1.001)
-    within = sum_of(await party.share(scatter, bound=4.0, scale=2 * _CENTRE_SCALE))
-    centre = sum_of(await party.share(part * mean, bound=1.001, scale=_CENTRE_SCALE)).bounded_by(1.001)
-    roots = stack(await party.share(np.array([root]), bound=1.001, scale=_ROOT_SCALE))
-    owned = stack(await party.share(root * mean, bound=1.001, scale=_OWNED_SCALE))
+    means = sum_of(await party.share(sums, bound=1.001, scale=MEAN_SCALE, shape=(d,))).bounded_by(1.001)
+    within = sum_of(await party.share(scatter, bound=4.0, scale=2 * _CENTRE_SCALE, shape=(d, d)))
+    centre = sum_of(await party.share(part * mean, bound=1.001, scale=_CENTRE_SCALE, shape=(d,))).bounded_by(1.001)
+    roots = stack(await party.share(np.array([root]), bound=1.001, scale=_ROOT_SCALE, shape=(1,)))
+    owned = stack(await party.share(root * mean, bound=1.001, scale=_OWNED_SCALE, shape=(d,)))
 
     # 2. Between parties.
     product = await multiply(party, roots, centre.reshape(1, d))
@@ -183,9 +205,10 @@ async def from_columns(party: Party, ours: Sample, release: Release) -> Prepared
             values = values - ours.vectors["offset"].values
         outcome = _Own.of(values[:, np.newaxis], kept, party.rank, "y")
     scope = party.at("columns")
-    values = await scope.share(own.values, bound=_reach(rows), scale=scale)
-    centres = await scope.share(own.centre, bound=2.0**_FARTHEST, scale=_FIGURE_SCALE)
-    powers = await scope.share(own.power, bound=1 << 12)
+    shapes: list[tuple[int | None, ...]] = [(count,) for count in ours.columns]
+    values = await scope.share(own.values, bound=_reach(rows), scale=scale, shape=[(rows, k) for k in ours.columns])
+    centres = await scope.share(own.centre, bound=2.0**_FARTHEST, scale=_FIGURE_SCALE, shape=shapes)
+    powers = await scope.share(own.power, bound=1 << 12, shape=shapes)
     last = _Own(None, None, None) if outcome is None else outcome
     values.append(await scope.share(last.values, bound=_reach(rows), owner=giver, shape=(rows, 1), scale=scale))
     centres.append(await scope.share(last.centre, bound=2.0**_FARTHEST, owner=giver, shape=(1,), scale=_FIGURE_SCALE))
