@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from mpc import Party
 from parties.governance.analysis import NUMERIC, Reveals, Rows, listed
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema
 from parties.governance.tables import Columns, OfRows, labels_of, numbers_of
-from protocols import logistic_regression
+from protocols import LinearResult, LogisticResult, PoissonResult, logistic_regression
 from protocols.pools.variables import Column as Declared
-from protocols.regression.count_rows import MOST_COUNTED
+from protocols.regression.count_rows import LARGEST_UNASKED, MOST_COUNTED
 from protocols.regression.options import checked_options
 from protocols.regression.poisson import LARGEST_OFFSET
+from protocols.regression.sample import counted_as
 from protocols.release.disclosure import Disclosure
 from protocols.release.outcome import Result
 
 SIZES = "how many values of each column are missing"
+Fitted = TypeVar("Fitted", LinearResult, LogisticResult, PoissonResult)
 
 
 class OfFeatures(OfRows):
     """A regression; a feature that is a category stands for an indicator of each of its values but the first."""
 
     features: Columns
+    _intercepts: ClassVar[int] = 1
 
     def _check_features(self, schema: Schema, apart: Sequence[str]) -> None:
         for name in apart:
@@ -38,8 +42,12 @@ class OfFeatures(OfRows):
             raise ValueError(f"analysis {self.name}: the features' categories give more than {MOST_COLUMNS} columns")
 
     def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
-        coefficients = 1 + len(coded_names([schema[name] for name in self.features]))
-        return disclosure.rules(parameters=coefficients, sums=False)
+        coefficients = self._intercepts + len(coded_names([schema[name] for name in self.features]))
+        rules = disclosure.rules(parameters=coefficients, sums=False)
+        if disclosure.minimum_cell:
+            least = disclosure.minimum_cell
+            rules.append(f"at least {least} rows for each such value together with each value of a yes-no outcome")
+        return rules
 
     def _predictors(self, ours: Rows, schema: Schema) -> tuple[dict[str, Any], list[Declared]]:
         """Return the features by name, and what is declared of them: the protocols code and check categories."""
@@ -51,6 +59,13 @@ class OfFeatures(OfRows):
             for one in features
         }
         return values, [declared(one) for one in features]
+
+    def _named(self, result: Fitted | None, **beside: str | None) -> Fitted | None:
+        """Return a result whose missing values are counted under the names of the study's columns."""
+        if result is None:
+            return None
+        columns = beside | {counted_as(name): name for name in self.features}
+        return replace(result, missing={columns[name] or name: count for name, count in result.missing.items()})
 
 
 def declared(column: Column) -> Declared:
@@ -96,7 +111,7 @@ class LinearRegression(OfFeatures):
 
         X, columns = self._predictors(ours, schema)
         y, y_bound = numbers_of(ours, schema, [self.outcome])
-        return await linear_regression(
+        result = await linear_regression(
             seat,
             X,
             y[:, 0],
@@ -105,6 +120,7 @@ class LinearRegression(OfFeatures):
             to=ours.to,
             disclosure=ours.disclosure,
         )
+        return self._named(result, y=self.outcome)
 
 
 class LogisticRegression(OfFeatures):
@@ -161,11 +177,10 @@ class LogisticRegression(OfFeatures):
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         X, columns = self._predictors(ours, schema)
         outcome, _ = numbers_of(ours, schema, [self.outcome])
-        gaps = any(schema[name].missing == "keep" for name in (self.outcome, *self.features))
-        return await logistic_regression(
+        result = await logistic_regression(
             seat,
             X,
-            outcome[:, 0] if gaps else outcome[:, 0].astype(np.int64),
+            outcome[:, 0],
             l2=self.l2,
             solver=self.solver,
             columns=columns,
@@ -174,10 +189,10 @@ class LogisticRegression(OfFeatures):
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             limit=self.limit,
-            missing="drop" if gaps else "raise",
             to=ours.to,
             disclosure=ours.disclosure,
         )
+        return self._named(result, y=self.outcome)
 
 
 class PoissonRegression(OfFeatures):
@@ -227,7 +242,8 @@ class PoissonRegression(OfFeatures):
             "intercept and coefficients, their standard errors, the totals of the outcome and of the exposure, "
             "deviance, Pearson's chi squared and log-likelihood (under a minimum cell the likelihood ratio alone), "
             "which features are constant, and whether the fit converged",
-            f"how many rows each party holds, and {SIZES}",
+            f"how many rows each party holds, {SIZES}, and, where counts above {LARGEST_UNASKED} are allowed, the "
+            "power of 16 above the largest",
         )
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
@@ -239,7 +255,7 @@ class PoissonRegression(OfFeatures):
         if self.exposure is not None:
             exposures, _ = numbers_of(ours, schema, [self.exposure])
             offset = np.log(exposures[:, 0])
-        return await poisson_regression(
+        result = await poisson_regression(
             seat,
             X,
             y[:, 0],
@@ -249,79 +265,4 @@ class PoissonRegression(OfFeatures):
             to=ours.to,
             disclosure=ours.disclosure,
         )
-
-
-class RocAuc(OfRows):
-    """How well a score tells the two values of an outcome apart.
-
-    Attributes
-    ----------
-    score, outcome : str
-    """
-
-    protocol: Literal["roc_auc"]
-    score: ColumnName
-    outcome: ColumnName
-
-    def check(self, schema: Schema) -> None:
-        self._take(schema, [self.score], ("number", "integer"))
-        self._take(schema, [self.outcome], ("boolean",))
-
-    def asks(self) -> str:
-        return f"the area under the ROC curve of {self.score} for {self.outcome}"
-
-    def reveals(self) -> Reveals:
-        return Reveals(
-            "the area with its interval, and sensitivity and specificity at the thresholds 0, 0.05, and so on to 1; "
-            "those that would tell of a few rows are left out",
-            f"how many rows each party holds, how many have either outcome, which thresholds are left out, and {SIZES}",
-        )
-
-    async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
-        from protocols import roc_auc
-
-        score, bounds = numbers_of(ours, schema, [self.score])
-        outcome, _ = numbers_of(ours, schema, [self.outcome])
-        return await roc_auc(
-            seat, score[:, 0], outcome[:, 0], bound=float(bounds[0]), to=ours.to, disclosure=ours.disclosure
-        )
-
-
-class Calibration(OfRows):
-    """Whether predicted probabilities are as frequent as they say.
-
-    Attributes
-    ----------
-    probability, outcome : str
-    bins : int
-    """
-
-    protocol: Literal["calibration"]
-    probability: ColumnName
-    outcome: ColumnName
-    bins: Annotated[int, Field(ge=2, le=100)] = 10
-
-    def check(self, schema: Schema) -> None:
-        (probability,) = self._take(schema, [self.probability], ("number",))
-        if (probability.lower, probability.upper) != (0, 1):
-            raise ValueError(f"analysis {self.name}: give {self.probability} the bounds 0 and 1")
-        self._take(schema, [self.outcome], ("boolean",))
-
-    def asks(self) -> str:
-        return f"the calibration of {self.probability} for {self.outcome}, in {self.bins} bins"
-
-    def reveals(self) -> Reveals:
-        return Reveals(
-            "for each bin how many rows it has, the mean prediction and how often the outcome occurs, and the Brier "
-            "score; small bins are withheld",
-            f"the total number of rows, {SIZES}, and which bins are withheld",
-        )
-
-    async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
-        from protocols import calibration
-
-        probability, _ = numbers_of(ours, schema, [self.probability])
-        outcome, _ = numbers_of(ours, schema, [self.outcome])
-        return await calibration(
-            seat, probability[:, 0], outcome[:, 0], bins=self.bins, to=ours.to, disclosure=ours.disclosure
-        )
+        return self._named(result, y=self.outcome, offset=self.exposure)

@@ -17,6 +17,7 @@ from mpc.linear import solve
 from mpc.normalise import integers, masked_at, octave, rescaled, room, weighted
 from protocols.regression.count_rows import LARGEST_MEAN, TERM_SCALE, CountRows, log_unit
 from protocols.regression.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan
+from protocols.regression.least_squares import exactly
 from protocols.shares import clamped
 
 # Linear predictors less the logarithm of the unit, cut to [-24, 2]: means from e^-24 to e^2 units.
@@ -111,7 +112,8 @@ async def predictors(party: Party, rows: CountRows, w: Share) -> tuple[Share, Sh
     """Return linear predictors less the logarithm of the unit, cut to the range, and how many were above it."""
     z = await matmul(party, rows.design.matrix, await mask(party, w))
     z = z if rows.offset is None else z + rows.offset
-    z = await truncate(party, z + (_MIDDLE - log_unit(rows.top)), _PREDICTOR_SCALE)
+    widest = z.bound + max(_MIDDLE, log_unit(rows.limit)) + 0.5  # the same in a rehearsal, which does not know the unit
+    z = await truncate(party, exactly(z + (_MIDDLE - log_unit(rows.top)), widest), _PREDICTOR_SCALE)
     size = z.size
     beyond = await less_than(party, _HALF, concatenate([z, -z]))
     above, below = beyond[:size], beyond[size:]

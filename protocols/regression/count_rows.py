@@ -8,21 +8,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, localcontext
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import DataError, Party, Share, concatenate, mask, multiply, open_
+from mpc import DataError, Party, Share, concatenate, mask, multiply
 from protocols.agreement import agree
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.regression.fit import Plan
-from protocols.regression.glm import Sample, cells, column_sizes, presence, row_exponents
+from protocols.regression.glm import column_sizes, presence, row_exponents, rows_by_party
+from protocols.regression.sample import Sample
 from protocols.regression.standardise import Design, OwnColumns, own_columns, standardise_columns, standardise_rows
-from protocols.release.disclosure import Release, check_public
-from protocols.shares import sum_of
+from protocols.release.disclosure import Release
 
 _LARGEST_TOP = 20
 MOST_COUNTED = 1 << _LARGEST_TOP
+_NO_TOP = 56
+# Up to such a bound nobody asks for the largest count: it is at most 2^12 times a mean of 2^-8.
+LARGEST_UNASKED = 16
 # The first means are counts and this.
 _START = 0.1
 _COUNT_SCALE = 20
@@ -69,7 +73,8 @@ class CountRows:
     offset : Share or None
     exposure : Share or None
         Shape (rows,): exponentials of the offset in units of ``2^exposure_power``.
-    top, weight_power, exposure_power : int
+    top, limit, weight_power, exposure_power : int
+        No count is above ``2^limit``, which does not depend on the data where a bound is agreed.
     n : int
     missing : dict
     """
@@ -84,6 +89,7 @@ class CountRows:
     offset: Share | None
     exposure: Share | None
     top: int
+    limit: int
     weight_power: int
     exposure_power: int
     n: int
@@ -99,16 +105,34 @@ async def prepare_counts(
     return await _prepare_columns(party, protocol, ours, release, y_bound)
 
 
-def _top(party: Party, exponent: int, protocol: str) -> int:
-    """Return an even power of two above all counts; a rehearsal knows it from an agreed bound alone."""
-    top = max(0, exponent + exponent % 2)
-    if party.rehearsing:
-        return min(top, _LARGEST_TOP)
-    if top > _LARGEST_TOP:
-        raise DataError(
-            f"{protocol}: counts above 2^{_LARGEST_TOP} are too large; use a linear regression of logarithms"
-        )
-    return top
+class _Unit(NamedTuple):
+    """Counts are kept in units of ``2^top``; ``limit`` is known beforehand, and at least as large."""
+
+    top: int
+    limit: int
+
+    @classmethod
+    def of(cls, party: Party, exponent: int | None, y_bound: float | None, protocol: str) -> _Unit:
+        """Return even powers of two above all counts: by their bound, and by what was found, where that was asked."""
+        agreed = _stated_top(y_bound)
+        found = agreed if exponent is None or party.rehearsing else min(max(0, exponent), agreed)
+        if found > _LARGEST_TOP and not party.rehearsing:
+            raise DataError(
+                f"{protocol}: counts above 2^{_LARGEST_TOP} are too large; use a linear regression of logarithms"
+            )
+        top = min(found, _LARGEST_TOP)
+        return cls(top, top if y_bound is None else min(agreed, _LARGEST_TOP))
+
+
+def _stated_top(y_bound: float | None) -> int:
+    """Return the even power of two above a bound."""
+    exponent = _NO_TOP if y_bound is None else int(exponents_of(np.array([y_bound]))[0])
+    return max(0, exponent + exponent % 2)
+
+
+def is_found(y_bound: float | None) -> bool:
+    """Whether the parties find out the power of 16 above all counts: where the bound may be far above the mean."""
+    return y_bound is None or y_bound > LARGEST_UNASKED
 
 
 def _per_row(y: NDArray[np.float64], top: int) -> NDArray[np.float64]:
@@ -123,41 +147,37 @@ def _per_row(y: NDArray[np.float64], top: int) -> NDArray[np.float64]:
 async def _prepare_rows(
     party: Party, protocol: str, ours: Sample, release: Release, y_bound: float | None
 ) -> CountRows:
-    d = len(ours.names)
-    counts = [one["rows"] for one in await agree(party, protocol, {}, {"rows": ours.rows})]
-    n = sum(counts)
-    if not n:
-        raise DataError(f"{protocol}: no party has a complete row")
-    check_public(release.disclosure, protocol, rows=n, parties=sum(count > 0 for count in counts), parameters=d + 1)
-    await cells(party.at("disclosure"), protocol, ours, release, pooled=True, y=True)
-    gone = sum_of(await party.share(np.array(list(ours.missing.values()), np.int64), bound=1 << 40))
-    opened = np.asarray(await open_(party.at("missing"), gone)).tolist()
+    counts, missing = await rows_by_party(party, protocol, ours, release)
+    shapes: list[tuple[int | None, ...]] = [(rows,) for rows in counts]
+
+    async def shared(values: NDArray[np.float64], scale: int, bound: float = 1.0) -> Share:
+        return concatenate(await party.share(values, bound=bound, scale=scale, shape=shapes))
+
     exponents = await row_exponents(party.at("bounds"), ours.coded)
     y = ours.vectors["y"].values
-    if y_bound is None:
+    exponent = None
+    if is_found(y_bound):
         (exponent,) = (await agree_exponents(party.at("y bounds"), y[:, np.newaxis])).tolist()
-    else:
-        (exponent,) = exponents_of(np.array([y_bound])).tolist()
-    top = _top(party, exponent, protocol)
+    top, limit = _Unit.of(party, exponent, y_bound, protocol)
     design = await standardise_rows(party.at("standardise"), ours.coded.X, counts, exponents)
-    counted = concatenate(await party.share(np.ldexp(y, -top), bound=1.0, scale=_COUNT_SCALE + top))
-    values = concatenate(await party.share(_per_row(y, top), bound=_LARGEST_TOP, scale=TERM_SCALE))
+    counted = await shared(np.ldexp(y, -top), _COUNT_SCALE + limit)
+    per_row: list[tuple[int | None, ...]] = [(rows, 4) for rows in counts]
+    values = concatenate(await party.share(_per_row(y, top), bound=_LARGEST_TOP, scale=TERM_SCALE, shape=per_row))
 
     weights, power = None, 0
     if (held := ours.values("weights")) is not None:
         (largest,) = (await agree_exponents(party.at("weights"), held[:, np.newaxis])).tolist()
-        shared = await party.share(np.ldexp(held, -largest), bound=1.0, scale=_WEIGHT_SCALE)
-        weights, power = await mask(party, concatenate(shared)), largest // 2
+        weights, power = await mask(party, await shared(np.ldexp(held, -largest), _WEIGHT_SCALE)), largest // 2
     offset, exposure, unit = None, None, 0
     if (held := ours.values("offset")) is not None:
         (unit,) = (await agree_exponents(party.at("exposure"), np.exp(held)[:, np.newaxis])).tolist()
-        offset = concatenate(await party.share(held, bound=20.0, scale=_OFFSET_SCALE))
-        exposure = concatenate(await party.share(np.ldexp(np.exp(held), -unit), bound=1.0, scale=TERM_SCALE))
-    plan = CountPlan(n, d + 1, 0.0)
-    missing: dict[str, int | None] = dict(zip(ours.missing, map(int, opened), strict=True))
+        offset = await shared(held, _OFFSET_SCALE, 20.0)
+        exposure = await shared(np.ldexp(np.exp(held), -unit), TERM_SCALE)
+    n = sum(counts)
+    plan = CountPlan(n, len(ours.names) + 1, 0.0)
     start, constants = values[:, :2], values[:, 2:]
     return CountRows(
-        design, plan, None, counted, start, constants, weights, offset, exposure, top, power, unit, n, missing
+        design, plan, None, counted, start, constants, weights, offset, exposure, top, limit, power, unit, n, missing
     )
 
 
@@ -175,20 +195,15 @@ async def _prepare_columns(
 
     # What the holders say of the units of their vectors; others say nothing.
     says = {what: 64 for what in ("y", "weights", "offset")}
-    if (y := ours.values("y")) is not None:
-        largest = y.max(initial=1.0) if y_bound is None else y_bound
-        says["y"] += (
-            4 * math.ceil(math.log2(max(largest, 1.0)) / 4)
-            if y_bound is None
-            else int(exponents_of(np.array([y_bound]))[0])
-        )
+    if (y := ours.values("y")) is not None and is_found(y_bound):
+        says["y"] += 4 * math.ceil(math.log2(max(y.max(initial=1.0), 1.0)) / 4)
     if (weights := ours.values("weights")) is not None:
         says["weights"] += 4 * math.ceil(math.log2(max(weights.max(initial=0.0), 2.0**-24)) / 4)
     if (offset := ours.values("offset")) is not None:
         says["offset"] += 4 * math.ceil(math.log2(math.exp(offset.max(initial=-20.0))) / 4)
     said = await agree(party.at("units"), protocol, {}, says)
     units = {what: said[rank][what] - 64 for what, rank in ours.givers.items()}
-    top = _top(party, units["y"], protocol)
+    top, limit = _Unit.of(party, units["y"] if is_found(y_bound) else None, y_bound, protocol)
     X = np.where(kept[:, np.newaxis], ours.coded.X, own.mean)  # standardised to 0 where it is missing
     design = await standardise_columns(party.at("standardise"), X, own)
 
@@ -200,7 +215,7 @@ async def _prepare_columns(
 
     per_row = None if y is None else _per_row(y, top)
     values = await given("y", per_row, _LARGEST_TOP, (rows, 4), TERM_SCALE)
-    y_share = await given("y", None if y is None else np.ldexp(y, -top), 1.0, (rows,), _COUNT_SCALE + top)
+    y_share = await given("y", None if y is None else np.ldexp(y, -top), 1.0, (rows,), _COUNT_SCALE + limit)
     counted, power, unit, offset_share, exposure = present, 0, 0, None, None
     if "weights" in units:
         power = units["weights"] // 2
@@ -224,8 +239,9 @@ async def _prepare_columns(
         offset_share,
         exposure,
         top,
+        limit,
         power,
         unit,
         n,
-        dict(missing),
+        missing,
     )

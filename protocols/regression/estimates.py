@@ -33,7 +33,7 @@ class Estimates:
     ----------
     intercept : float
     coefficients : numpy.ndarray
-        Shape (columns,).
+        Shape (columns,); NaN for constant columns.
     std_err : numpy.ndarray
         Shape (columns + 1,), the intercept first; NaN without an inverse, and for constant columns.
     constant : numpy.ndarray
@@ -135,7 +135,7 @@ def _estimates(
     constant = np.asarray(constant, dtype=np.bool_)
     return Estimates(
         float(b),
-        np.where(constant, 0.0, values),
+        np.where(constant, np.nan, values),
         np.where(np.concatenate([[False], constant]), np.nan, std_err),
         constant,
         np.asarray(checks, dtype=np.bool_),
@@ -217,7 +217,7 @@ async def _by_way_of_owners(
             ours = [figures] if errors is None else list(figures)
         start += count
     safe = np.where(own.deviation > 0, own.deviation, 1.0)
-    published = await publish(party, [one / safe * (1.0, unit)[k] for k, one in enumerate(ours)])
+    published = await publish(party, [one / safe * (1.0, unit)[k] for k, one in enumerate(ours)], counts)
     values = published[0]
     inner = published[1] if errors is not None else np.full(values.size, np.nan)
     first = opened[3] * unit if errors is not None else [np.nan]
@@ -255,8 +255,9 @@ async def _in_units(
     mantissa, exponent = np.frexp(np.where(own.deviation > 0, own.deviation, 1.0))
     power = -4 * ((exponent.astype(np.int64) - 1) // 4)
     factor = np.rint(np.ldexp(1 / mantissa, _FACTOR_BITS - exponent - power)).astype(np.int64)
-    factors = await mask(party, concatenate(await party.share(factor, bound=1 << _FACTOR_BITS)))
-    powers = concatenate(await party.share(power - 4, bound=1 << 12))
+    shapes: list[tuple[int | None, ...]] = [(count,) for count in own.counts]
+    factors = await mask(party, concatenate(await party.share(factor, bound=1 << _FACTOR_BITS, shape=shapes)))
+    powers = concatenate(await party.share(power - 4, bound=1 << 12, shape=shapes))
 
     # 2. Rounded on shares: an exact product could be factored.
     scaled = (await multiply(party, coefficients, factors)).scaled_down(_FACTOR_BITS - 4)
@@ -267,14 +268,17 @@ async def _in_units(
     return values, concatenate([errors[:1], await truncate(party, scaled, errors.scale)]), powers
 
 
-async def publish(party: Party, arrays: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Tell everybody our numbers and learn theirs, exactly; joined in rank order.
+async def publish(
+    party: Party, arrays: Sequence[NDArray[np.float64]], counts: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """Tell everybody our numbers and learn theirs, so many of each party, exactly; joined in rank order.
 
     Cost: 2 rounds; two elements a number.
     """
     stacked = np.stack([np.asarray(array, np.float64) for array in arrays])
     mantissas, exponents = np.frexp(stacked)
     integers = np.stack([np.ldexp(mantissas, 53).astype(np.int64), exponents.astype(np.int64)])
-    shares = await party.share(integers, bound=1 << 53)
+    shapes: list[tuple[int | None, ...]] = [(2, len(arrays), count) for count in counts]
+    shares = await party.share(integers, bound=1 << 53, shape=shapes)
     whole, powers = await open_(party, concatenate(shares, axis=2))
     return list(np.ldexp(whole.astype(np.float64), powers.astype(np.int64) - 53))

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from mpc import Party, open_
 from protocols.pools.variables import Column
 from protocols.regression.coding import Bounds
-from protocols.regression.glm import sample
 from protocols.regression.least_squares import SPREAD_BITS, least_squares
 from protocols.regression.linear_moments import NAME, from_columns, from_rows
 from protocols.regression.regression_results import LinearResult
 from protocols.regression.results import ConvergenceWarning
+from protocols.regression.sample import sample
 from protocols.release.disclosure import Disclosure, Release
 
 _L2_RANGE = (1e-4, 1e4)
@@ -101,9 +101,10 @@ async def linear_regression(
     Notes
     -----
     **Who learns what.** All parties: the names of columns, how many complete rows there are in all, for each variable
-    how many are missing, with weights their sum, and what :func:`protocols.regression.coding.code_rows` says of
-    categories and bounds. With ``partition="columns"``: how many columns each party has, the number of rows, at which
-    parties something is ever missing and in how many rows. Those who learn the result also
+    how many are missing (a number below a minimum cell is withheld), with weights their sum, and what
+    :func:`protocols.regression.coding.code_rows` says of categories and bounds. With ``partition="columns"``: how many
+    columns each party has, the number of rows, at which parties something is ever missing and in how many rows (nothing
+    is withheld, as all know the number of all rows). Those who learn the result also
     learn which columns are constant and whether the matrix could be inverted. Opened are, rounded: the estimates in
     units of a power of two that is given by the diagonal of the inverse cross-product matrix, this diagonal, residual
     and total sum of squares; all of them follow from estimates, standard errors, R squared and the residual
@@ -186,7 +187,7 @@ def _result(
     confidence: float,
     partition: str,
     names: tuple[str, ...],
-    missing: dict[str, int],
+    missing: dict[str, int | None],
 ) -> LinearResult:
     """Bring what was opened to the units of the data."""
     shift, spread, power, residual, total, outcome_power, constant, right, *logs = opened
@@ -197,7 +198,7 @@ def _result(
     estimates = np.ldexp(np.asarray(shift), units + scale)
     diagonal = np.ldexp(np.asarray(spread), 2 * units) / weight
     gone = np.concatenate([[False], lost[:-1]])
-    estimates, diagonal = np.where(gone, 0.0, estimates), np.where(gone, np.nan, diagonal)
+    estimates, diagonal = np.where(gone, np.nan, estimates), np.where(gone, np.nan, diagonal)
     if not fine:
         estimates, diagonal = np.full(len(units), np.nan), np.full(len(units), np.nan)
     return LinearResult.of(
@@ -225,10 +226,7 @@ def _findings(fine: bool, constant: NDArray[np.bool_], names: tuple[str, ...]) -
         )
     if constant[:-1].any():
         named = ", ".join(names[j] for j in np.flatnonzero(constant[:-1])[:10])
-        found.append(
-            f"no spread in column {named}: constant, or below 2^-{SPREAD_BITS} of its bound; its coefficient is set "
-            "to 0"
-        )
+        found.append(f"no spread in column {named}: constant, or below 2^-{SPREAD_BITS} of its bound; it is left out")
     if not fine and not constant[-1]:
         found.append("the columns are collinear; drop columns, or set l2")
     return tuple(found)

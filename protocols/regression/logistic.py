@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mpc import Party, open_
 from protocols.pools.variables import Column
-from protocols.regression.coding import Bounds, is_table
-from protocols.regression.designs import Prepared, prepare_columns, prepare_rows, prepare_sample
+from protocols.regression.coding import Bounds
+from protocols.regression.designs import Prepared, prepare
 from protocols.regression.estimates import Estimates, estimate
 from protocols.regression.fit import Fit, Plan
 from protocols.regression.gradient import descend
@@ -23,7 +23,6 @@ from protocols.regression.newton import newton
 from protocols.regression.options import Options, checked_options
 from protocols.regression.results import ConvergenceWarning, LogisticResult
 from protocols.release.disclosure import Disclosure, Release
-from protocols.rows import matrix
 
 # A mean log-likelihood above minus this is no more than rounding.
 _PERFECT = 1e-5
@@ -125,7 +124,7 @@ async def logistic_regression(
     weights: Any = None,
     offset: Any = None,
     columns: Sequence[Column] | None = None,
-    missing: str = "raise",
+    missing: str = "drop",
     reveal: bool = True,
     to: Collection[int] | None = None,
     disclosure: Disclosure | None = None,
@@ -176,16 +175,15 @@ async def logistic_regression(
         Added to the linear predictors; at most 64 in size. As weights.
     columns : sequence of Column, optional
         What a data frame's columns hold, as agreed in the study.
-    missing : {"raise", "drop"}
-        Refuse missing values, or leave out rows in which anything is missing, and count them.
+    missing : {"drop", "raise"}
+        Leave out rows in which anything is missing, and count them; or refuse them.
     reveal : bool
-        False: return the model shared, for :func:`predict_proba`; only the bits below are opened.
+        False: return the model shared, for :func:`predict_proba`; only the bits below are opened, and what is missing.
     to : collection of int, optional
         Ranks of the parties that learn the result; all by default.
     disclosure : Disclosure, optional
         Rules that must hold before anything is computed: rows, parties, coefficients for each row, and so
-        many rows with either value of y and of each column of X that holds only 0 and 1; with ``partition="rows"``
-        also with each value of both.
+        many rows with either value of y, of each column of X that holds only 0 and 1, and with each value of both.
 
     Returns
     -------
@@ -195,8 +193,8 @@ async def logistic_regression(
     Raises
     ------
     DataError
-        Before anything is sent: our X or y is NaN, infinite, of the wrong shape, beyond the bound, y is not
-        0 or 1. The message names party, columns and counts, never values.
+        Before anything is sent: our X or y is infinite, of the wrong shape, beyond the bound, y is not
+        0 or 1, or something is missing that is refused. The message names party, columns and counts, never values.
     AgreementError
         The parties name different parameters or different numbers of columns, or (partition by columns)
         different rows or not exactly one y.
@@ -216,13 +214,13 @@ async def logistic_regression(
     columns are constant, and the result: coefficients, intercept and their standard errors, rounded; with Newton's
     method the log-likelihood and how many rows have y = 1, from which that of the intercept alone follows. With
     weights the latter count as often as the weights say, and their sum and the power of 16 above them are
-    told; with ``missing="drop"`` in how many rows each variable is missing (with columns: at each party). With
-    ``partition="columns"`` that is all, too: a party learns its standardised coefficients, which it could
-    compute from the result. Means, standard deviations, gradients, Hessians and the way there stay
-    shared. Semi-honest; which parties may collude is up to the preprocessing.
+    told; with ``missing="drop"`` in how many rows each variable is missing (with columns: at each party; with rows a
+    number below a minimum cell is withheld). With ``partition="columns"`` that is all, too: a party learns its
+    standardised coefficients, which it could compute from the result. Means, standard deviations, gradients, Hessians
+    and the way there stay shared. Semi-honest; which parties may collude is up to the preprocessing.
 
-    With ``to``, the parties that are not named learn each party's number of rows (or columns), the orders of
-    magnitude without a bound, with ``stop_early`` the bit a step, and nothing else: neither whether the fit
+    With ``to``, the parties that are not named learn each party's number of rows (or columns), what is missing, the
+    orders of magnitude without a bound, with ``stop_early`` the bit a step, and nothing else: neither whether the fit
     converged nor which columns are constant. With ``partition="columns"`` the owners then learn nothing of
     their columns either; those who learn the result also learn the order of magnitude (the power of 16) of
     each column's standard deviation. With ``disclosure`` all learn one bit, whether there are enough rows
@@ -238,8 +236,8 @@ async def logistic_regression(
     in about ``25 + 2 k`` rounds (with a dealer), where k is 15 for l2 = 0, 11 for 30 columns, 569 rows and
     l2 = 1, and 7 or less in all but the last three steps. A gradient step opens ``2 n + d + 1`` elements in
     3 rounds. Before and after: about 120 rounds, ``2 n d`` elements; the log-likelihood takes 20 rounds and ``6 n``
-    elements. ``disclosure`` adds a comparison of
-    ``6 d + 2`` entries (with columns 1) and one of a single entry, where it speaks of cells.
+    elements. Where ``disclosure`` speaks of cells it adds a comparison of ``6 d + 2`` entries and one of a single
+    entry; with columns see :func:`protocols.regression.crossed.check_shared`.
 
     Sources: McCullagh, Nelder, "Generalized Linear Models", 1989, section 2.5 (Newton, which here is
     Fisher scoring); Pan, Schreiber, SIAM J. Sci. Stat. Comput. 12, 1991, sections 2 and 4 (the inverse).
@@ -249,29 +247,23 @@ async def logistic_regression(
     if not reveal and to is not None:
         raise ValueError("to names who learns the result; with reveal=False nobody does")
     scope = party.at("logistic")
-    simple = missing == "raise" and columns is None and not is_table(X) and weights is None and offset is None
-    if simple and not isinstance(bound, Mapping):
-        data = matrix(X, rank=party.rank, what="X")
-        prepare = prepare_rows if partition == "rows" else prepare_columns
-        prepared = await prepare(scope, data, y, bound, options, names, release)
-    else:
-        if solver != "newton" and (weights is not None or offset is not None):
-            raise ValueError("weights and offset take solver='newton'")
-        prepared = await prepare_sample(
-            scope,
-            X,
-            y,
-            weights=weights,
-            offset=offset,
-            columns=columns,
-            bound=bound,
-            names=names,
-            missing=missing,
-            options=options,
-            release=release,
-        )
-        if solver != "newton" and prepared.weights is not None:
-            raise ValueError("rows with missing values in columns of several parties take solver='newton'")
+    if solver != "newton" and (weights is not None or offset is not None):
+        raise ValueError("weights and offset take solver='newton'")
+    prepared = await prepare(
+        scope,
+        X,
+        y,
+        weights=weights,
+        offset=offset,
+        columns=columns,
+        bound=bound,
+        names=names,
+        missing=missing,
+        options=options,
+        release=release,
+    )
+    if solver != "newton" and prepared.weights is not None:
+        raise ValueError("rows with missing values in columns of several parties take solver='newton'")
     design, own, named = prepared.design, prepared.own, prepared.names
     rows, width = design.matrix.shape
     plan = Plan(rows, width, options.l2 / 4.0**prepared.weight_power, prepared.weight_power)
@@ -337,8 +329,7 @@ def _findings(
     if constant.any():
         named = ", ".join(names[j] for j in np.flatnonzero(constant)[:10])
         found.append(
-            f"no spread in column {named}: constant, or below 2^-18 of its bound or 2^-10 of its mean; "
-            "its coefficient is set to 0"
+            f"no spread in column {named}: constant, or below 2^-18 of its bound or 2^-10 of its mean; it is left out"
         )
     first, second = bool(checks[0]), bool(checks[1])
     if options.solver == "gradient":

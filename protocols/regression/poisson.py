@@ -18,9 +18,9 @@ from protocols.regression.count_rows import CountRows, log_unit, prepare_counts
 from protocols.regression.count_sums import Kernel, Summed, kernel, summed
 from protocols.regression.estimates import Estimates, estimate
 from protocols.regression.fit import Fit
-from protocols.regression.glm import sample
 from protocols.regression.regression_results import PoissonResult
 from protocols.regression.results import ConvergenceWarning
+from protocols.regression.sample import sample
 from protocols.release.disclosure import Disclosure, Release
 
 NAME = "poisson_regression"
@@ -66,8 +66,8 @@ async def poisson_regression(
     weights : array_like, optional
         How often each row counts, at least 0; as y.
     y_bound : float, optional
-        Public bound on y. Without it the parties find one, which tells the order of magnitude (the power of 16) of the
-        largest y. A loose bound does no harm until it is 2^12 times the mean of y. :func:`mpc.prepare` takes one.
+        Public bound on y. Where it is above 16, or there is none, the parties find the power of 16 above the largest y,
+        which all of them learn; so a loose bound does no harm. :func:`mpc.prepare` takes one.
     steps : int
         Public: Newton steps from the start that R's glm takes; one more is made to check.
     stop_early : bool
@@ -92,8 +92,9 @@ async def poisson_regression(
     Notes
     -----
     **Who learns what.** All parties: each party's number of complete rows (or columns), for each variable in how many
-    rows it is missing (with columns: at each party), orders of magnitude where no bound is agreed (of weights always),
-    with ``stop_early`` one bit a step. Those who learn the result: two bits (the last step was short; the
+    rows it is missing (with columns: at each party; with rows a number below a minimum cell is withheld), the power of
+    16 above the largest y (not with a bound of at most 16), orders of magnitude where no bound is agreed (of weights
+    always), with ``stop_early`` one bit a step. Those who learn the result: two bits (the last step was short; the
     information matrix could be inverted and no mean left the range), which columns are constant, coefficients and
     standard errors, and, rounded, the sums that its statistics are made of: log-likelihood, deviance, Pearson's chi
     squared, the total of y, of weights, of exposures, and the null deviance. Log-likelihood and deviance add up to a
@@ -105,7 +106,8 @@ async def poisson_regression(
 
     **What is computed.** Newton's method, which is Fisher scoring: means from :func:`mpc.exp`, the information matrix
     scaled by a secret power of four so that its trace is between 1/4 and 1, :func:`mpc.linear.solve`. Linear predictors
-    are cut to the range from ``log(b) - 24`` to ``log(b) + 2``, b the (rounded) bound on y. Against statsmodels
+    are cut to the range from ``log(b) - 24`` to ``log(b) + 2``, b the power of 16 above the largest y, or the bound;
+    where b is above 2^12 times the mean of y the fit fails, and says so. Against statsmodels
     coefficients are off by about 1e-6 of their standard errors and standard errors by about 1e-6 of themselves;
     log-likelihood and deviance by about ``2^-30`` of the total of y, Pearson's chi squared by ``2^-16`` of the sum of
     ``|y - mean|``: with counts around 3e4 it keeps four digits.
@@ -225,11 +227,12 @@ def _findings(
     found = []
     if constant.any():
         named = ", ".join(names[j] for j in np.flatnonzero(constant)[:10])
-        found.append(f"no spread in column {named}: its coefficient is set to 0")
+        found.append(f"no spread in column {named}: it is left out")
     if not checks[0]:
         found.append(
             "the information matrix cannot be inverted, or means left the range of y: columns are collinear, in some "
-            "category all counts are 0, or y_bound is far above the mean; drop columns, or agree on a bound"
+            "category all counts are 0, or the largest count is more than 2^12 times the mean; drop columns, or look "
+            "at the largest counts"
         )
     elif not checks[1]:
         found.append(

@@ -83,7 +83,7 @@ async def predict_proba(
     # 1. Standardise: at most 2^18 standard deviations from the mean, as slopes are at most 2^18.
     if by_rows:
         counts = [one["rows"] for one in declared]
-        standard = await _standardised_rows(scope, data, model)
+        standard = await _standardised_rows(scope, data, model, counts)
     else:
         counts = [len(data)]
         standard = await _standardised_columns(scope, data, model)
@@ -110,11 +110,12 @@ async def predict_proba(
     return _clipped(tasks[party.rank].result())
 
 
-async def _standardised_rows(party: Party, X: NDArray[np.float64], model: SharedModel) -> Share:
+async def _standardised_rows(party: Party, X: NDArray[np.float64], model: SharedModel, counts: list[int]) -> Share:
     if model.slope is None:
         raise ValueError("a model that was fitted to rows has slopes")
     u = np.ldexp(X, -model.exponents)
-    data = concatenate(await party.share(u, bound=1.0, scale=_INPUT_SCALE))
+    shapes: list[tuple[int | None, ...]] = [(rows, model.columns) for rows in counts]
+    data = concatenate(await party.share(u, bound=1.0, scale=_INPUT_SCALE, shape=shapes))
     scaled = await multiply(party, data, model.slope) - model.offset
     return await truncate(party, scaled, _STANDARD_SCALE)
 
@@ -124,7 +125,8 @@ async def _standardised_columns(party: Party, X: NDArray[np.float64], model: Sha
         raise ValueError("a model that was fitted to columns knows ours")
     furthest = 2.0**SPREAD_OCTAVES
     standard = np.clip(model.own.apply(X), -furthest, furthest)
-    return concatenate(await party.share(standard, bound=furthest, scale=_STANDARD_SCALE), axis=1)
+    shapes: list[tuple[int | None, ...]] = [(len(X), width) for width in model.own.counts]
+    return concatenate(await party.share(standard, bound=furthest, scale=_STANDARD_SCALE, shape=shapes), axis=1)
 
 
 def _clipped(probabilities: Any) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.regression.results import linear_predictor
 from protocols.release.outcome import Result, notes
 
 _WIDTH = 78
@@ -23,15 +24,16 @@ class Regression(Result):
     ----------
     intercept : float
     coef : numpy.ndarray
-        Shape (d,), in the units of the data.
+        Shape (d,), in the units of the data; NaN for constant columns, which are left out.
     std_err, p_value : numpy.ndarray
         Shape (d + 1,), the intercept first. NaN where there is none.
     conf_int : numpy.ndarray
         Shape (d + 1, 2).
     n : int
         Complete rows of all parties.
-    missing : dict of str to int
-        By variable: rows in which it is missing (with ``partition="columns"``: by party).
+    missing : dict of str to int or None
+        By variable: rows in which it is missing (with ``partition="columns"``: by party); None where the disclosure
+        control withholds the number. Predictors that are called y, weights or offset are counted as ``X.y`` and so on.
     """
 
     intercept: float
@@ -144,7 +146,7 @@ class LinearResult(Regression):
         confidence: float,
         partition: str,
         names: tuple[str, ...],
-        missing: Mapping[str, int],
+        missing: Mapping[str, int | None],
         warnings: tuple[str, ...],
     ) -> LinearResult:
         """Derive what follows from estimates, the diagonal of the inverse cross-products, and two sums of squares."""
@@ -195,7 +197,7 @@ class LinearResult(Regression):
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return the expected outcome for rows in the clear, shape (rows,)."""
-        return np.asarray(np.asarray(X, dtype=np.float64) @ self.coef + self.intercept)
+        return linear_predictor(X, self.coef, self.intercept)
 
     def summary(self) -> str:
         """Return the table that users of statsmodels know."""
@@ -347,7 +349,7 @@ class PoissonResult(Regression):
 
     def predict(self, X: Any, offset: Any = 0.0) -> NDArray[np.float64]:
         """Return expected counts for rows in the clear, shape (rows,)."""
-        return np.asarray(np.exp(np.asarray(X, dtype=np.float64) @ self.coef + self.intercept + np.asarray(offset)))
+        return np.asarray(np.exp(linear_predictor(X, self.coef, self.intercept) + np.asarray(offset)))
 
     def summary(self) -> str:
         """Return the table that users of statsmodels know."""

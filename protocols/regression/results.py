@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.release.outcome import Result
+from protocols.release.outcome import Result, plain
 
 # 97.5 % quantile of the normal distribution.
 _TWO_SIDED_95 = 1.959963984540054
@@ -20,6 +20,12 @@ class ConvergenceWarning(UserWarning):
     """A result whose numbers should not be relied on; its ``warnings`` say why."""
 
 
+def linear_predictor(X: Any, coef: NDArray[np.float64], intercept: float) -> NDArray[np.float64]:
+    """Return linear predictors of rows in the clear; columns that were left out (NaN) add nothing."""
+    kept = ~np.isnan(coef)
+    return np.asarray(np.asarray(X, dtype=np.float64)[..., kept] @ coef[kept] + intercept)
+
+
 @dataclass(frozen=True, eq=False)
 class LogisticResult(Result):
     """A logistic regression, the same at all parties.
@@ -28,7 +34,7 @@ class LogisticResult(Result):
     ----------
     intercept : float
     coef : numpy.ndarray
-        Shape (d,), in the units of the data.
+        Shape (d,), in the units of the data; NaN for constant columns, which are left out.
     std_err, z, p_value : numpy.ndarray
         Shape (d + 1,), the intercept first. NaN where there is none: gradient descent, constant columns.
     conf_int : numpy.ndarray
@@ -49,8 +55,9 @@ class LogisticResult(Result):
         gradient descent, and the latter with an offset.
     weight : float
         Sum of the weights, where there are any.
-    missing : dict of str to int
-        By variable (with ``partition="columns"`` by party): rows left out because it is missing.
+    missing : dict of str to int or None
+        By variable (with ``partition="columns"`` by party): rows in which it is missing; None where the disclosure
+        control withholds the number. Predictors that are called y, weights or offset are counted as ``X.y`` and so on.
 
     Notes
     -----
@@ -104,14 +111,12 @@ class LogisticResult(Result):
     @property
     def df_resid(self) -> int:
         """Rows less the number of estimates."""
-        return self.n - self.coef.size - 1
+        return self.n - self.df_model - 1
 
     @property
     def df_model(self) -> int:
         """Number of columns that have a coefficient."""
-        if np.isnan(self.std_err).all():
-            return self.coef.size
-        return int(np.isfinite(self.std_err[1:]).sum())
+        return int(np.isfinite(self.coef).sum())
 
     @property
     def deviance(self) -> float:
@@ -155,30 +160,28 @@ class LogisticResult(Result):
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of y = 1 for rows in the clear, shape (rows,)."""
-        predictor = np.asarray(X, dtype=np.float64) @ self.coef + self.intercept
+        predictor = linear_predictor(X, self.coef, self.intercept)
         return np.asarray(0.5 * (1 + np.tanh(predictor / 2)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers, fit for JSON but for NaN."""
-        return {
-            "intercept": self.intercept,
-            "coef": self.coef.tolist(),
-            "std_err": self.std_err.tolist(),
-            "z": self.z.tolist(),
-            "p_value": self.p_value.tolist(),
-            "conf_int": self.conf_int.tolist(),
-            "odds_ratios": self.odds_ratios.tolist(),
-            "n": self.n,
-            "iterations": self.iterations,
-            "converged": self.converged,
-            "l2": self.l2,
-            "solver": self.solver,
-            "partition": self.partition,
-            "names": list(self.names),
-            "warnings": list(self.warnings),
-            "missing": dict(self.missing),
-            **{name: None if math.isnan(value) else value for name, value in self._likelihoods().items()},
-        }
+        """Return plain lists and numbers, fit for JSON: what is not a number is None."""
+        names = (
+            *(
+                "intercept",
+                "coef",
+                "std_err",
+                "z",
+                "p_value",
+                "conf_int",
+                "odds_ratios",
+                "n",
+                "iterations",
+                "converged",
+            ),
+            *("l2", "solver", "partition", "names", "warnings", "missing"),
+        )
+        found = {name: plain(getattr(self, name)) for name in names}
+        return found | {name: plain(value) for name, value in self._likelihoods().items()}
 
     def _likelihoods(self) -> dict[str, float]:
         names = ("log_likelihood", "null_log_likelihood", "deviance", "null_deviance", "aic", "bic")
@@ -189,7 +192,7 @@ class LogisticResult(Result):
         facts = [
             ("Model:", "Logit", "No. Observations:", str(self.n)),
             ("Method:", f"{self.solver}, on shares", "Df Residuals:", str(self.df_resid)),
-            ("Data held by:", self.partition, "Df Model:", str(self.coef.size)),
+            ("Data held by:", self.partition, "Df Model:", str(self.df_model)),
             ("Converged:", str(self.converged), "No. Iterations:", str(self.iterations)),
             ("Penalty (l2):", f"{self.l2:g}", "Covariance Type:", "nonrobust"),
         ]

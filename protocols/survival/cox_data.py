@@ -8,20 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import DataError, Party
+from mpc import DataError, Party, PeerError, concatenate
+from protocols.agreement import agree, announce
 from protocols.magnitudes import agree_exponents
 from protocols.pools.pool import Pool
 from protocols.pools.row_pool import RowPool
 from protocols.pools.variables import Categorical, Column, Numeric, Variable
 from protocols.regression.coding import Bounds, Coded, code_rows, coded, predictors
+from protocols.regression.crossed import check_shared
 from protocols.regression.glm import check_crossed
-from protocols.release.disclosure import Release, check_cells
+from protocols.release.disclosure import Release
 from protocols.survival.time_grids import Followed, TimeGrid
 
 # Times without a grid are told apart to 2^-31 of the power of 16 above the largest.
 _TIME_BITS = 31
 # Keys of the order are shared as numbers of so many bits, in units of a power of two: exactly.
 _KEY_BITS = 40
+# A number of columns above this is none: predictors, and a first label of each.
+_MOST_COLUMNS = 1 << 13
 _RESERVED = ("X", "time", "event", "strata")
 
 
@@ -37,11 +41,14 @@ class Predictors(NamedTuple):
         and the row has its first label, which has no column in X.
     factors : tuple of str
         Which of these are categories.
+    references : numpy.ndarray
+        With columns, of our categories: whether a row has the first label; shape (rows, categories).
     """
 
     X: Numeric | None
     single: dict[str, Numeric]
     factors: tuple[str, ...] = ()
+    references: NDArray[np.float64] = np.zeros((0, 0))
 
 
 async def read_predictors(
@@ -60,9 +67,12 @@ async def read_predictors(
 
     Notes
     -----
-    With rows see :func:`protocols.regression.coding.code_rows`. With columns nothing is told yet; labels of categories
-    become part of names, which all parties learn.
+    With rows see :func:`protocols.regression.coding.code_rows`. With columns nothing is told yet but the
+    parameters (1 round); labels of categories become part of names, which all parties learn.
     """
+    terms = {**terms, "partition": partition}
+    if partition == "columns":
+        await agree(party, protocol, terms)
     if X is None and partition == "columns":
         return Predictors(None, {})
     found = predictors(X, rank=party.rank, columns=columns, bound=bound, names=names)
@@ -82,7 +92,7 @@ async def read_predictors(
             one = one.declared(one.own, rank=party.rank)
         declared.append(one)
     read = coded(declared)
-    return Predictors(_together(read, read.present), {})
+    return Predictors(_together(read, read.present), {}, references=read.references)
 
 
 def _together(read: Coded, present: NDArray[np.bool_]) -> Numeric:
@@ -106,16 +116,43 @@ def _single(read: Coded, categories: Sequence[str]) -> dict[str, Numeric]:
 async def check_columns(party: Party, made: Pool, read: Predictors) -> None:
     """Check the minimum cell for columns that hold only 0 and 1, and for the first label of categories.
 
-    With rows also for each of their values among those with and without event, see
-    :func:`protocols.regression.glm.check_crossed`.
+    Also for each of their values among those with and without event. Of the rows that are used: with rows see
+    :func:`protocols.regression.glm.check_crossed`; with columns nobody knows which these are, see
+    :func:`protocols.regression.crossed.check_shared`, and all parties learn how many categories each party has.
     """
+    disclosure = made.release.disclosure
+    if disclosure is None or not disclosure.minimum_cell:
+        return
     if isinstance(made, RowPool):
         columns = [made.numbers("X").values, *(made.numbers(name).values for name in read.factors)]
         events = made.codes("event").astype(np.float64)
-        await check_crossed(party, made.release.disclosure, made.protocol, np.concatenate(columns, axis=1), events)
+        await check_crossed(party, disclosure, made.protocol, np.concatenate(columns, axis=1), events)
         return
-    values = np.zeros((0, 0)) if read.X is None else np.where(read.X.present, read.X.values, np.nan)
-    await check_cells(party, made.release.disclosure, made.protocol, values, pooled=False)
+    (event,) = await made.vectors("event")
+    entries = np.zeros((len(event), 0))
+    if read.X is not None:
+        entries = np.concatenate([np.where(read.X.present, read.X.values, np.nan), read.references], axis=1)
+    widths = await _widths(party, entries.shape[1])
+    shapes: list[tuple[int | None, ...]] = [(2, len(event), width) for width in widths]
+    ours = np.stack([entries == 1, entries == 0]).astype(np.int64)
+    flags = concatenate(await party.share(ours, bound=1, shape=shapes), axis=2)
+    await check_shared(
+        party,
+        disclosure,
+        made.protocol,
+        columns=(flags[0], flags[1]),
+        outcome=(event[:, 1], event[:, 0]),
+        weight=made.weight,
+    )
+
+
+async def _widths(party: Party, ours: int) -> list[int]:
+    """Tell each other how many columns are checked."""
+    said = [one.get("columns") for one in await announce(party, "columns", {"columns": ours})]
+    for rank, width in enumerate(said):
+        if isinstance(width, bool) or not isinstance(width, int) or not 0 <= width <= _MOST_COLUMNS:
+            raise PeerError(f"party {rank} announced no valid number of columns", rank=rank, step="columns")
+    return [int(width) for width in said if width is not None]
 
 
 async def read_places(party: Party, data: Followed, points: TimeGrid | None) -> tuple[dict[str, Variable | None], int]:

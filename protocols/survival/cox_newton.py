@@ -189,8 +189,8 @@ async def cox_newton(
     before it, which a short step does not change. Bounds hold whatever the data: sums by the Cauchy-Schwarz inequality
     and the clamped predictors, means because they are means.
     Cost of a step with n rows, d columns and L links of ties: about ``n (70 + 8 d + 2 L (d + 2)) + 1500`` elements
-    (words of masked bits among them), in about ``130 + 2 L`` rounds with a dealer, 15 more with ``prss`` and three
-    parties.
+    (words of masked bits among them), in about ``130 + 2 L`` rounds with a dealer; with ``prss`` and t possible
+    colluders ``15 t`` rounds more, and of five or seven parties 3 or 4 times the elements.
     """
     w = party.constant(0.0, scale=COEFFICIENT_SCALE, shape=(plan.columns,))
     explained = (order.event.reshape(1, -1), order.X)

@@ -244,7 +244,7 @@ class CoxResult(Result):
     Attributes
     ----------
     coef, std_err : numpy.ndarray
-        Shape (d,), in the units of the data; NaN errors for constant columns, and where there is none.
+        Shape (d,), in the units of the data; NaN for constant columns, errors also where there is none.
     log_likelihood_null, log_likelihood : float
         Partial log-likelihoods, of all coefficients 0 and of the fit, with the tied events as stated.
     n, events : int

@@ -1,6 +1,7 @@
 """Studies for clinicians: tables, tests, models and survival are computed as the study file asks for them."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -182,9 +183,10 @@ def test_comparisons_of_groups(protocol: str, reference: str) -> None:
         three = [bmi[stage == k] for k in range(3)]
         group, wanted = "stage", stats.f_oneway(*three) if reference == "f" else stats.kruskal(*three)
     found = result(f'protocol = "{protocol}"\noutcome = "bmi"\ngroup = "{group}"')
-    assert found["statistic"] == pytest.approx(wanted.statistic, rel=1e-6)
-    # A correction for ties is told in steps, as it would tell how many values are tied.
-    assert found["p_value"] == pytest.approx(wanted.pvalue, abs=1e-4 if protocol == "mann_whitney" else 1e-6)
+    # Under a minimum cell H, and a correction for ties, are told in steps: they would tell how many values are tied.
+    told_in_steps = protocol in ("mann_whitney", "kruskal_wallis")
+    assert found["statistic"] == pytest.approx(wanted.statistic, rel=5e-3 if protocol == "kruskal_wallis" else 1e-6)
+    assert found["p_value"] == pytest.approx(wanted.pvalue, abs=1e-6, rel=2e-2 if told_in_steps else 0)
 
 
 def test_correlations() -> None:
@@ -212,6 +214,40 @@ def test_a_poisson_regression_with_an_exposure() -> None:
     wanted = sm.GLM(visits, X, family=sm.families.Poisson(), offset=np.log(months)).fit()
     found = result('protocol = "poisson_regression"\noutcome = "visits"\nfeatures = ["bmi"]\nexposure = "months"')
     assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-4)
+    assert found["missing"] == {"bmi": 0, "visits": 0, "months": 0}
+
+
+def test_counts_whose_bound_is_far_above_them() -> None:
+    import statsmodels.api as sm
+
+    (visits, bmi), schema = pooled("visits", "bmi"), 'name = "visits"\ntype = "integer"\nlower = 0\nupper = '
+    wanted = sm.GLM(visits, np.column_stack([np.ones(len(bmi)), bmi]), family=sm.families.Poisson()).fit()
+    analysis = '\n[[analyses]]\nname = "it"\nprotocol = "poisson_regression"\noutcome = "visits"\nfeatures = ["bmi"]'
+    assert HEAD.count(schema) == 1
+    study = parse_study(re.sub(f"{schema}[0-9]+", f"{schema}{2**20}", HEAD) + analysis)
+    found = run(study, TABLES)[0]["analyses"]["it"]
+    assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-4)
+    assert "power of 16 above the largest" in study.analyses[0].reveals().everybody
+    with pytest.raises(StudyError, match="counts go up to 1048576"):
+        parse_study(re.sub(f"{schema}[0-9]+", f"{schema}{2**20 + 1}", HEAD) + analysis)
+
+
+def test_a_feature_called_y_does_not_hide_what_is_missing_of_the_outcome() -> None:
+    head = HEAD.replace('name = "age"', 'name = "y"')
+    study = parse_study(
+        head + '\n[[analyses]]\nname = "it"\nprotocol = "linear_regression"\noutcome = "y"\nfeatures = ["bmi"]'
+        '\n[[analyses]]\nname = "other"\nprotocol = "logistic_regression"\noutcome = "died"\nfeatures = ["y"]'
+    )
+    tables = []
+    for table in TABLES:
+        columns = dict(table.columns)
+        columns["y"] = columns.pop("age")
+        tables.append(Table(columns, table.rows))
+    gone = int(sum(np.isnan(table.columns["y"]).sum() for table in tables))
+    found = run(study, tables)[0]["analyses"]
+    assert gone >= 5
+    assert found["it"]["missing"] == {"bmi": 0, "y": gone}
+    assert found["other"]["missing"] == {"y": gone, "died": 0}
 
 
 def test_a_logistic_regression_leaves_out_rows_with_gaps() -> None:
@@ -221,6 +257,7 @@ def test_a_logistic_regression_leaves_out_rows_with_gaps() -> None:
     wanted = sm.Logit(died, np.column_stack([np.ones(len(age)), age, bmi])).fit(disp=0)
     found = result('protocol = "logistic_regression"\noutcome = "died"\nfeatures = ["age", "bmi"]')
     assert found["n"] == len(age)
+    assert found["missing"] == {"age": sum(table.rows for table in TABLES) - len(age), "bmi": 0, "died": 0}
     assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-3)
 
 
@@ -229,7 +266,8 @@ def test_prediction_quality() -> None:
 
     risk, died = pooled("risk", "died")
     area = result('protocol = "roc_auc"\nscore = "risk"\noutcome = "died"')
-    assert area["auc"] == pytest.approx(roc_auc_score(died, risk), abs=1e-9)
+    steps = 2 * (4 * int(min(died.sum(), len(died) - died.sum())) // 5)
+    assert area["auc"] == pytest.approx(roc_auc_score(died, risk), abs=0.5 / steps + 1e-9)
     calibrated = result('protocol = "calibration"\nprobability = "risk"\noutcome = "died"\nbins = 4')
     assert calibrated["brier"] == pytest.approx(brier_score_loss(died, risk), rel=1e-6)
 
@@ -248,8 +286,8 @@ def test_survival() -> None:
     groups = [treated == k for k in (0, 1)]
     wanted = logrank_test(months[groups[0]], months[groups[1]], died[groups[0]], died[groups[1]])
     ranks = result(f'protocol = "log_rank"\n{TIMES}group = "treated"')
-    assert ranks["statistic"] == pytest.approx(wanted.test_statistic, rel=1e-6)
-    assert ranks["p_value"] == pytest.approx(wanted.p_value, abs=1e-6)
+    assert ranks["statistic"] == pytest.approx(wanted.test_statistic, rel=3 * 5 / (4 * len(months)))
+    assert ranks["p_value"] == pytest.approx(wanted.p_value, rel=0.1)
     months, died, treated, age = pooled("months", "died", "treated", "age")
     frame = pd.DataFrame({"months": months, "died": died, "treated": treated, "age": age})
     fitted = CoxPHFitter().fit(frame, "months", "died")
@@ -367,4 +405,5 @@ def test_categories_of_a_linear_regression_are_coded_against_the_first() -> None
     found = result('protocol = "linear_regression"\noutcome = "bmi"\nfeatures = ["stage", "visits"]')
     assert found["names"] == ["stage[T.II]", "stage[T.III]", "visits"]
     assert [found["intercept"], *found["coef"]] == pytest.approx(wanted.params, rel=1e-5)
-    assert found["missing"] == {"y": 0, "stage": int(sum((t.columns["stage"] < 0).sum() for t in TABLES)), "visits": 0}
+    gone = int(sum((t.columns["stage"] < 0).sum() for t in TABLES))
+    assert found["missing"] == {"bmi": 0, "stage": gone, "visits": 0}

@@ -104,6 +104,18 @@ def refused(text: str, error: type[Exception], *frames: Any, release: Release = 
     assert "31337" not in str(caught.value)
 
 
+def test_names_are_all_different() -> None:
+    for names in (["a", "a"], ["b", "a", "b"]):
+        with pytest.raises(ValueError, match="names are all different"):
+            predictors(np.ones((3, 2)), rank=0, names=names)
+    twice = pd.DataFrame([[1.0, 2.0]], columns=["a", "a"])
+    for table in (twice, {"1": [1.0], 1: [2.0]}):
+        with pytest.raises(DataError, match="party 2: two columns of X have one name"):
+            predictors(table, rank=2)
+    with pytest.raises(ValueError, match="X is an array"):
+        predictors(np.ones((3, 1)), rank=0, columns=[Column("age", "number")])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     strict = Release(None, Disclosure.preset("vantage6"))
     refused("nobody declared its categories", DataError, HERE, THERE, release=strict)

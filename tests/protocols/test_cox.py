@@ -208,7 +208,7 @@ def _edge(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ("separated", "the last step was long", "efron", "prss"),
         ("a rare value", "the last step was long", "efron", "dealer"),
         ("collinear", "the information matrix is singular", "efron", "prss"),
-        ("constant", "constant columns: x2", "breslow", "dealer"),
+        ("constant", "constant columns, which are left out: their coefficients are NaN (x2)", "breslow", "dealer"),
     ],
 )
 def test_all_promised_bounds_hold(name: str, found: str | None, ties: str, preprocessing: str) -> None:
@@ -229,7 +229,10 @@ def test_all_promised_bounds_hold(name: str, found: str | None, ties: str, prepr
     if name == "collinear":
         assert np.isnan(result.std_err).all()
     if name == "constant":
-        assert (result.coef[1], np.isnan(result.std_err)[1]) == (0, True)
+        for one in (result.coef, result.std_err, result.hazard_ratio, result.p_value):
+            assert np.isnan(one).tolist() == [False, True]
+        assert result.to_dict()["coef"][1] is None
+        assert "-" in result.summary()
 
 
 def test_more_ties_than_agreed_are_reported() -> None:
@@ -276,8 +279,11 @@ def test_what_is_opened() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")
-@pytest.mark.parametrize(("rows", "columns", "ties", "links"), [(60, 2, 1, 0), (120, 4, 1, 0), (90, 3, 4, 2)])
-def test_what_a_step_costs(rows: int, columns: int, ties: int, links: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "columns", "ties", "links", "parties"),
+    [(60, 2, 1, 0, 2), (120, 4, 1, 0, 2), (90, 3, 4, 2, 2), (40, 2, 1, 0, 5)],
+)
+def test_what_a_step_costs(rows: int, columns: int, ties: int, links: int, parties: int) -> None:
     X = np.random.default_rng(0).normal(size=(rows, columns))
     time, event = np.arange(rows) // ties + 1.0, np.ones(rows, int)
 
@@ -286,10 +292,22 @@ def test_what_a_step_costs(rows: int, columns: int, ties: int, links: int) -> No
         await cox_regression(party, *data, grid=(1, 200, 1), bound=8, steps=1)
         return [step for name, step in party.costs.by_step.items() if "newton/step" in name]
 
-    steps = run(program, np.array_split(np.arange(rows), 2))[0]
+    colluders = 2 if parties == 5 else 0
+    steps = run(program, np.array_split(np.arange(rows), parties), "prss" if colluders else "dealer")[0]
     opened, rounds = sum(step.elements_opened for step in steps), sum(step.rounds for step in steps)
-    assert opened == pytest.approx(rows * (70 + 8 * columns + 2 * links * (columns + 2)) + 1500, rel=0.2)
-    assert rounds == pytest.approx(130 + 2 * links, abs=5)
+    about = rows * (70 + 8 * columns + 2 * links * (columns + 2)) + 1500
+    assert opened == pytest.approx(about * (3 if colluders else 1), rel=0.2)
+    assert rounds == pytest.approx(130 + 2 * links + 15 * colluders, abs=5)
+
+
+def test_parties_that_differ_in_the_partition_hear_of_it() -> None:
+    async def program(party: Party, partition: str) -> Any:
+        return await cox_regression(
+            party, [1.0, 2, 3], [1, 0, 1], [[1.0], [2], [3]], grid=(1, 3, 1), bound=4, partition=partition
+        )
+
+    with pytest.raises(AgreementError, match="partition"):
+        run(program, ["rows", "columns", "rows"])
 
 
 def test_small_cells_are_refused() -> None:
@@ -302,6 +320,49 @@ def test_small_cells_are_refused() -> None:
         fitted(lung(), columns=["age", "kind"], disclosure=rules)  # its first label, which has no column, is rare
     with pytest.raises(DisclosureError, match="at least 200 rows for each category of event"):
         fitted(rossi(), disclosure=Disclosure("own", minimum_cell=200))
+
+
+@pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "case", ["fine", "a value among the rows that are used", "a first label", "a value among events", "no gaps"]
+)
+def test_small_cells_of_columns_at_several_parties_are_refused(case: str) -> None:
+    """Cells are those of the rows that are used, which nobody knows."""
+    rng = np.random.default_rng(8)
+    n = 80
+    order = rng.permutation(n)
+    time, event = rng.integers(1, 30, n).astype(float), rng.integers(0, 2, n)
+    other, yes, kind = rng.normal(size=n), rng.integers(0, 2, n), rng.integers(0, 3, n)
+    if case == "a value among the rows that are used":
+        yes = np.zeros(n, np.int64)
+        yes[order[:30]] = 1
+        other[order[:28]] = np.nan  # all but two of them
+    elif case == "a first label":
+        kind = np.where(kind == 0, 1, kind)
+        kind[order[:9]] = 0
+        other[order[:6]] = np.nan
+    elif case == "a value among events":
+        yes = np.where(event == 1, 0, yes)
+        yes[np.flatnonzero(event)[:2]] = 1
+    if case != "no gaps":
+        other[rng.choice(n, 3)] = np.nan
+    parts = [
+        (time, event, None),
+        (None, None, {"other": other}),
+        (None, None, pd.DataFrame({"yes": yes, "kind": pd.Categorical.from_codes(kind, categories=list("abc"))})),
+    ]
+
+    async def program(party: Party, own: Any) -> Any:
+        rules = Disclosure.preset("vantage6")
+        return await cox_regression(
+            party, *own, grid=(1, 30, 1), bound=8, steps=3, partition="columns", disclosure=rules
+        )
+
+    if case in ("fine", "no gaps"):
+        assert run(program, parts)[0].names == ("other", "yes", "kind[T.b]", "kind[T.c]")
+        return
+    with pytest.raises(DisclosureError, match="at least 5 rows for each value of a column"):
+        run(program, parts)
 
 
 @pytest.mark.filterwarnings("ignore::protocols.regression.results.ConvergenceWarning")

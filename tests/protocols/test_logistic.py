@@ -172,10 +172,14 @@ def test_costs_are_as_documented(preprocessing: str) -> None:
     assert rounds["newton"] <= slack * (10 * 25 + 2 * (7 * rough + 3 * fine))
     assert rounds["likelihood"] <= slack * 20
     assert total - rounds["newton"] - rounds["likelihood"] <= slack * 120
-    # In the clear: a magnitude for each column; then 2 bits, d constants, d + 1 estimates and as many errors; the
-    # log-likelihood, how many rows have y = 1, and how many there are.
+    # In the clear: what is missing, a magnitude for each column; then 2 bits, d constants, d + 1 estimates and as many
+    # errors; the log-likelihood, how many rows have y = 1, and how many there are.
     clear = {name: cost.elements_opened for name, cost in costs.items() if name.endswith("/open")}
-    assert clear == {"logistic/bounds/open": d, "estimate/open": 2 + d + 2 * (d + 1) + 3}
+    assert clear == {
+        "logistic/missing/open": d + 1,
+        "logistic/bounds/open": d,
+        "estimate/open": 2 + d + 2 * (d + 1) + 3,
+    }
 
 
 def test_every_bound_holds_on_hostile_data(rng: np.random.Generator) -> None:

@@ -1,12 +1,13 @@
 """What regression says about data and parameters that it cannot work with."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mpc import AgreementError, DataError, Party
-from protocols import ConvergenceWarning, logistic_regression
+from protocols import Column, ConvergenceWarning, logistic_regression
 from tests.protocols.helpers import Data, by_rows, diabetes, penalised_reference, run, run_one, spector
 
 
@@ -61,8 +62,11 @@ def test_a_constant_column_is_named_and_does_no_harm(plain: Data, l2: float) -> 
     fit = fits_with_a_warning(data, "no spread in column age", l2=l2, names=["a", "age", "b", "c"])
     whole = run_one(logistic_regression, by_rows(plain, 2), l2=l2)
     assert fit.converged
-    assert fit.coef[1] == 0
+    assert np.isnan(fit.coef[1])
     assert np.isnan(fit.std_err[2])
+    assert (fit.df_model, fit.df_resid) == (3, 76)
+    np.testing.assert_allclose(fit.predict_proba(data.X), whole.predict_proba(plain.X), atol=1e-5)
+    assert json.loads(json.dumps(fit.to_dict(), allow_nan=False))["coef"][1] is None
     np.testing.assert_allclose(np.delete(fit.params, 2), whole.params, atol=1e-4)
     np.testing.assert_allclose(np.delete(fit.std_err, 2), whole.std_err, rtol=1e-4)
 
@@ -72,7 +76,16 @@ def test_a_constant_own_column(plain: Data) -> None:
     with pytest.warns(ConvergenceWarning, match="no spread in column x2"):
         fit = run_one(logistic_regression, inputs, partition="columns")
     assert fit.converged
-    assert fit.coef[1] == 0
+    assert np.isnan(fit.coef[1])
+
+
+def test_a_constant_column_and_gradient_descent(plain: Data) -> None:
+    data = Data(np.insert(plain.X, 1, 7.0, axis=1), plain.y)
+    fit = run_one(logistic_regression, by_rows(data, 2), solver="gradient", l2=1.0)
+    assert np.isnan(fit.coef[1])
+    assert fit.df_model == 3
+    assert np.isfinite(fit.predict_proba(data.X)).all()
+    json.dumps(fit.to_dict(), allow_nan=False)
 
 
 def fails_with(inputs: list[Any], error: type[Exception], text: str, **parameters: Any) -> None:
@@ -89,8 +102,8 @@ def test_bad_data_is_named_without_showing_it(plain: Data) -> None:
         X[4, 2] = value
         return X, plain.y
 
-    fails_with([good, spoilt(np.nan)], DataError, "party 1: 1 of 240 values of X are NaN or infinite in column 2")
-    fails_with([spoilt(-np.inf), good], DataError, "party 0: 1 of 240 values of X are NaN")
+    fails_with([good, spoilt(np.nan)], DataError, r"party 1: values are missing in X3 \(1 rows\)", missing="raise")
+    fails_with([spoilt(-np.inf), good], DataError, "party 0: 1 values of X are infinite")
     fails_with([good, spoilt(31337.0)], DataError, r"beyond the agreed bound of 100 in column 2 \(1 rows\)", bound=100)
     fails_with([good, spoilt(31337.0)], DataError, r"column 2 \(1 rows, bound 6\)", bound=[50, 50, 6])
     fails_with([good, (plain.X[:, 0], plain.y)], DataError, "party 1: X has shape")
@@ -99,21 +112,55 @@ def test_bad_data_is_named_without_showing_it(plain: Data) -> None:
     fails_with([good, (plain.X, plain.y * 0.5)], DataError, "neither 0 nor 1")
     fails_with([good, (plain.X, None)], DataError, "every party gives y")
     fails_with([good, (plain.X.astype(str), plain.y)], DataError, "not made of numbers")
-    fails_with([(plain.X[:0], plain.y[:0])] * 2, DataError, "no party has a row")
+    fails_with([(plain.X[:0], plain.y[:0])] * 2, DataError, "no party has a complete row")
 
 
 def test_parties_that_disagree_are_told_what_about(plain: Data) -> None:
     good = (plain.X, plain.y)
-    fails_with([good, (plain.X[:, :2], plain.y)], AgreementError, r"columns = [23], party [01] says columns = [23]")
+    fails_with([good, (plain.X[:, :2], plain.y)], AgreementError, "predictors = ")
 
-    for name, values in [("l2", [1.0, 2.0]), ("steps", [8, 9]), ("names", [["a", "b", "c"], ["a", "c", "b"]])]:
+    different: list[tuple[str, list[Any]]] = [
+        ("l2", [1.0, 2.0]),
+        ("steps", [8, 9]),
+        ("names", [["a", "b", "c"], ["a", "c", "b"]]),
+        ("missing", ["raise", "drop"]),
+        ("partition", ["rows", "columns"]),
+    ]
+    for name, values in different:
 
         async def program(party: Party, data: Any, name: str = name, values: Any = values) -> Any:
             return await logistic_regression(party, *data, **{name: values[party.rank]})
 
         with pytest.raises(AgreementError, match=f"{name} = "):
             run(program, [good, good])
-    fails_with([good, good], AgreementError, "2 names for 3 columns", names=["a", "b"])
+    fails_with([good, good], DataError, "3 columns and 2 names", names=["a", "b"])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_parties_bring_is_agreed_at_once(plain: Data, turned: bool) -> None:
+    """An array beside a table, weights at one party alone: named by everybody, never waited for."""
+    named = {f"x{j + 1}": plain.X[:, j] for j in range(3)}
+    other: list[tuple[Any, dict[str, Any], str]] = [
+        (named, {}, "predictors"),
+        ({**named, "x3": np.where(plain.X[:, 2] > 0, "high", "low")}, {}, "predictors"),
+        (named, {"bound": {"x1": 9.0, "x2": 9.0, "x3": 9.0}}, "predictors"),
+        (plain.X, {"weights": np.ones(80)}, "given"),
+        (plain.X, {"offset": np.ones(80)}, "given"),
+        (plain.X, {"missing": "raise"}, "missing"),
+    ]
+
+    async def program(party: Party, part: Any) -> str:
+        X, options = part
+        try:
+            await logistic_regression(party, X, plain.y, **options)
+        except AgreementError as error:
+            return str(error)
+        return "fitted"
+
+    for X, options, text in other:
+        parties = [(plain.X, {}), (X, options), (plain.X, {})]
+        for said in run(program, parties[::-1] if turned else parties, "prss"):
+            assert f"says {text} = " in said
 
 
 def test_column_partitions_need_one_y_and_the_same_rows(plain: Data) -> None:
@@ -125,6 +172,9 @@ def test_column_partitions_need_one_y_and_the_same_rows(plain: Data) -> None:
     ]
     for inputs, text in wrong:
         fails_with(inputs, AgreementError, text, partition="columns")
+    fails_with(
+        [(left, None), (right, plain.y)], ValueError, "all different", partition="columns", names=["a", "b", "a"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,6 +191,8 @@ def test_column_partitions_need_one_y_and_the_same_rows(plain: Data) -> None:
         {"solver": "gradient", "momentum": 1.0},
         {"solver": "gradient", "limit": 1e6},
         {"bound": 0.0},
+        {"names": ["a", "b", "a"]},
+        {"columns": [Column("GPA", "number")]},
     ],
 )
 def test_parameters_are_checked(parameters: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ def test_categories_and_missing_values() -> None:
     wanted = smf.logit("dead ~ age + C(ecog) + loss", used).fit(disp=0, tol=1e-12)
     order = ["Intercept", "age", "C(ecog)[T.none]", "C(ecog)[T.some]", "loss"]
     pieces = [frame.iloc[:100], frame.iloc[100:130], frame.iloc[130:]]
-    fit = run_one(logistic_regression, [(f[["age", "ecog", "loss"]], f.dead) for f in pieces], "prss", missing="drop")
+    fit = run_one(logistic_regression, [(f[["age", "ecog", "loss"]], f.dead) for f in pieces], "prss")
     assert fit.names == ("age", "ecog[T.none]", "ecog[T.some]", "loss")
     assert np.abs((fit.params - wanted.params[order]) / wanted.bse[order]).max() < 2e-5
     assert fit.log_likelihood == pytest.approx(wanted.llf, rel=1e-6)
@@ -171,8 +171,9 @@ def test_bad_data_and_parameters() -> None:
     good = (data.X, data.y)
     gaps = data.X.copy()
     gaps[3, 1] = np.nan
-    fails_with([good, (gaps, data.y)], DataError, "NaN or infinite")
-    fails_with([good, (gaps, data.y, {"weights": np.ones(32)})], DataError, "missing='drop'")
+    fails_with([good, (gaps, data.y)], DataError, "missing='drop'", missing="raise")
+    weights = {"weights": np.where(np.arange(32) < 2, np.nan, 1.0)}
+    fails_with([good, (gaps, data.y, weights)], DataError, r"X2 \(1 rows\), weights \(2 rows\)", missing="raise")
     fails_with([good, (data.X, data.y + 31336)], DataError, "neither 0 nor 1", missing="drop")
     fails_with([good, (data.X, None)], DataError, "every party gives y", missing="drop")
     fails_with([(*good, {"weights": np.ones(32)}), (*good, {"offset": np.ones(32)})], AgreementError, "given")

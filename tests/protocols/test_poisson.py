@@ -169,6 +169,8 @@ def test_what_cannot_be_fitted_is_told() -> None:
     assert not told(Data(few.X, few.y * 0), "all counts are 0", steps=4).converged
     fit = told(Data(np.insert(few.X, 1, 3.0, axis=1), few.y), "no spread in column x2")
     np.testing.assert_allclose(np.delete(fit.params, 2), reference(few).params, rtol=1e-4)
+    assert np.isnan(fit.coef[1])
+    np.testing.assert_allclose(fit.predict(np.insert(few.X, 1, 3.0, axis=1)), reference(few).fittedvalues, rtol=1e-4)
 
 
 @pytest.mark.parametrize("guard", [None, Disclosure("five", minimum_cell=5)])
@@ -184,6 +186,37 @@ def test_large_counts_keep_their_likelihood(guard: Disclosure | None) -> None:
         assert fit.deviance == pytest.approx(wanted.deviance, abs=0.02)
         assert fit.log_likelihood == pytest.approx(wanted.llf, abs=0.01)
         assert fit.pearson_chi2 == pytest.approx(wanted.pearson_chi2, rel=1e-3)
+
+
+def moderate() -> Data:
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(120, 2))
+    return Data(X, rng.poisson(np.exp(0.2 + 0.3 * X[:, 0])).astype(float))
+
+
+@pytest.mark.parametrize(("partition", "y_bound"), [("rows", 2.0**20), ("columns", 1e9)])
+def test_a_loose_bound_does_no_harm(partition: str, y_bound: float) -> None:
+    """A study's bound is what its columns may hold at most, whatever the counts are."""
+    data = moderate()
+    inputs = parts(data, 3) if partition == "rows" else [(data.X[:, :1], None), (data.X[:, 1:], data.y)]
+    fit, wanted = run_one(poisson_regression, inputs, partition=partition, y_bound=y_bound), reference(data)
+    assert fit.converged
+    assert np.abs((fit.params - wanted.params) / wanted.bse).max() < 2e-6
+    np.testing.assert_allclose(fit.std_err, wanted.bse, rtol=2e-6)
+    assert fit.log_likelihood == pytest.approx(wanted.llf, rel=1e-6)
+    assert fit.deviance == pytest.approx(wanted.deviance, rel=1e-6)
+
+
+@pytest.mark.parametrize(("y_bound", "asked"), [(16, 0), (17, 1), (None, 1)])
+def test_only_the_power_of_16_above_the_largest_count_is_told(y_bound: float | None, asked: int) -> None:
+    async def program(party: Party, part: Any) -> Any:
+        await poisson_regression(party, *part, y_bound=y_bound, bound=9.0, steps=2, missing="raise")
+        return {name: cost.elements_opened for name, cost in party.costs.by_step.items() if name.endswith("/open")}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        opened = run(program, parts(moderate(), 2))[0]
+    assert opened == {**({"poisson/prepare/y bounds/open": 1} if asked else {}), "estimate/open": 2 + 2 + 2 * 3 + 7}
 
 
 def test_a_failed_fit_has_no_numbers() -> None:
@@ -289,16 +322,22 @@ def test_costs_are_as_documented(preprocessing: str) -> None:
     slack = 1 if preprocessing == "dealer" else 1.35
     assert second - first <= slack * 110
     assert first - 4 * (second - first) <= slack * 200
-    # In the clear: what is missing; estimates with two checks, the constant columns, and seven sums.
-    assert clear == {"poisson/prepare/missing/open": 4, "estimate/open": 2 + 3 + 2 * 4 + 7}
+    # In the clear: what is missing, the size of the largest count; estimates with two checks, the constant columns, and
+    # seven sums.
+    assert clear == {
+        "poisson/prepare/missing/open": 4,
+        "poisson/prepare/y bounds/open": 1,
+        "estimate/open": 2 + 3 + 2 * 4 + 7,
+    }
 
 
-def test_it_can_be_prepared() -> None:
+@pytest.mark.parametrize("y_bound", [64, 2**18])
+def test_it_can_be_prepared(y_bound: float) -> None:
     X, y = visits().X[:100, :3], visits().y[:100]
 
     async def program(party: Party, part: Any) -> Any:
         async def study(seat: Party) -> Any:
-            return await poisson_regression(seat, *part, bound=16, y_bound=64)
+            return await poisson_regression(seat, *part, bound=16, y_bound=y_bound)
 
         await prepare(party, study)
         return await study(party)

@@ -43,7 +43,7 @@ def test_every_party_learns_the_probabilities_of_its_own_rows(preprocessing: str
 
 def test_without_revealing_the_model_only_two_bits_are_opened() -> None:
     async def program(party: Party, part: Any) -> Any:
-        await logistic_regression(party, *part, reveal=False, bound=1000.0)
+        await logistic_regression(party, *part, reveal=False, bound=1000.0, missing="raise")
         return {name: cost.elements_opened for name, cost in party.costs.by_step.items() if name.endswith("open")}
 
     assert run(program, by_rows(diabetes(), 2))[0] == {"open": 2}

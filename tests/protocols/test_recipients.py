@@ -178,7 +178,7 @@ def test_a_regression_for_one_party_equals_that_for_all(solver: str, preprocessi
     (none, seen), (also_none, _), (fit, _) = run(program, inputs, preprocessing)
     assert none is None
     assert also_none is None
-    assert seen == [("logistic/bounds/open", 3)]
+    assert seen == [("logistic/missing/open", 4), ("logistic/bounds/open", 3)]
     np.testing.assert_allclose(fit.params, everybody.params, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fit.std_err, everybody.std_err, rtol=1e-4)
     assert (fit.n, fit.converged, fit.names, fit.warnings) == (
@@ -239,13 +239,12 @@ def test_own_columns_that_are_constant_or_of_extreme_spread() -> None:
     fit, reference = run(program, range(3))[0]
     np.testing.assert_allclose(fit.coef * [1e-150, 1e150, 1], reference.coef, rtol=1e-4)
     np.testing.assert_allclose(fit.std_err[1:3] * [1e-150, 1e150], reference.std_err[1:3], rtol=1e-4)
-    assert fit.coef[2] == 0
-    assert np.isnan(fit.std_err[3])
+    assert np.isnan([fit.coef[2], fit.std_err[3]]).all()
 
 
 def test_stopping_early_is_the_only_thing_that_others_see() -> None:
     async def program(party: Party, data: Any) -> Any:
-        await logistic_regression(party, *data, l2=1.0, bound=40, stop_early=True, to=[0])
+        await logistic_regression(party, *data, l2=1.0, bound=40, stop_early=True, missing="raise", to=[0])
         return [(o.step, o.elements) for o in party.costs.openings if o.digest is not None]
 
     seen = run(program, by_rows(spector(), 3))[1]
