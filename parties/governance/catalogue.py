@@ -16,7 +16,8 @@ from pydantic import Field
 from mpc import DataError, Party
 from parties.governance.analysis import NUMERIC, Analysis, Outcome, Reveals, Rows, TableLike, listed, plain
 from parties.governance.comparisons import Anova, Correlation, KruskalWallis, MannWhitney, TTest
-from parties.governance.models import Calibration, LinearRegression, LogisticRegression, PoissonRegression, RocAuc
+from parties.governance.models import LinearRegression, LogisticRegression, PoissonRegression
+from parties.governance.predictions import Calibration, RocAuc
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
 from parties.governance.survival import CoxRegression, KaplanMeier, LogRank
 from parties.governance.tables import ContingencyTable, Histogram, Proportion, Quantile, TableOne

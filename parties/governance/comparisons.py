@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from pydantic import Field
 from mpc import Party
 from parties.governance.analysis import NUMERIC, Reveals, Rows, listed
 from parties.governance.schema import ColumnName, Schema
-from parties.governance.tables import FACTORS, Named, OfRows, categories_of, labels_of, numbers_of, rare
+from parties.governance.tables import FACTORS, Named, OfRows, categories_of, labels_of, numbers_of, of_groups, of_values
+from protocols.pools.pool import pair_rules
 from protocols.pools.variables import Label
 from protocols.release.disclosure import Disclosure
 from protocols.release.outcome import Result
@@ -22,6 +23,7 @@ class _OfGroups(OfRows):
 
     outcome: ColumnName
     group: ColumnName
+    _sums: ClassVar[bool] = False  # whether sums of values are told
 
     def check(self, schema: Schema) -> None:
         self._take(schema, [self.outcome], ("number", "integer"))
@@ -32,7 +34,8 @@ class _OfGroups(OfRows):
         """Refuse a number of groups that the test does not take."""
 
     def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
-        return [*super().rules(schema, disclosure), *rare(disclosure, f"category of {self.group}")]
+        rules = [*super().rules(schema, disclosure), *of_groups(disclosure, self.group)]
+        return [*rules, *of_values(disclosure, self.group, sums=self._sums)]
 
     def _values(self, ours: Rows, schema: Schema) -> tuple[NDArray[np.float64], list[Label | None], dict[str, Any]]:
         values, bounds = numbers_of(ours, schema, [self.outcome])
@@ -64,6 +67,7 @@ class TTest(_OfTwoGroups):
     """
 
     protocol: Literal["t_test"]
+    _sums: ClassVar[bool] = True
     kind: Literal["welch", "student"] = "welch"
 
     def asks(self) -> str:
@@ -101,7 +105,7 @@ class MannWhitney(_OfTwoGroups):
     def reveals(self) -> Reveals:
         return Reveals(
             "U, and how many values are tied (which follows from the p-value); with a minimum cell whether any are, "
-            "and a rounded correction",
+            "whether there are few values, and a rounded correction; with few values U is rounded, too",
             "how many rows each party holds, the number of rows in each group, and how many values are missing",
         )
 
@@ -123,6 +127,7 @@ class Anova(_OfGroups):
     """
 
     protocol: Literal["anova"]
+    _sums: ClassVar[bool] = True
     welch: bool = False
 
     def asks(self) -> str:
@@ -156,7 +161,7 @@ class KruskalWallis(_OfGroups):
 
     def reveals(self) -> Reveals:
         return Reveals(
-            "H, corrected for ties",
+            "H, corrected for ties (with a minimum cell rounded), or that all values are equal",
             "how many rows each party holds, the number of rows in each group, and how many values are missing",
         )
 
@@ -182,6 +187,10 @@ class Correlation(OfRows):
 
     def check(self, schema: Schema) -> None:
         self._take(schema, self.columns, NUMERIC)
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        rules = [*super().rules(schema, disclosure), *of_values(disclosure, sums=self.kind == "pearson")]
+        return [*rules, *(pair_rules(disclosure) if disclosure.minimum_cell else [])]
 
     def asks(self) -> str:
         return f"the {self.kind.capitalize()} correlations of {listed(self.columns)}"

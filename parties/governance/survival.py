@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from mpc import Party
 from parties.governance.analysis import Reveals, Rows, listed
 from parties.governance.models import SIZES, OfFeatures
 from parties.governance.schema import ColumnName, Schema
-from parties.governance.tables import FACTORS, OfRows, categories_of, labels_of, numbers_of
+from parties.governance.tables import FACTORS, OfRows, categories_of, labels_of, numbers_of, of_groups
+from protocols.release.disclosure import Disclosure
 from protocols.release.outcome import Result
+from protocols.survival.log_rank import event_rules
 from protocols.survival.time_grids import MOST_POINTS
 
 
@@ -76,6 +78,9 @@ class KaplanMeier(OfTimes):
         by = f" by {self.group}" if self.group else ""
         return f"Kaplan-Meier curves until {self.event}{by}, {self._on_grid()}"
 
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        return [*super().rules(schema, disclosure), *of_groups(disclosure, *([self.group] if self.group else []))]
+
     def reveals(self) -> Reveals:
         return Reveals(
             "for each interval of the grid how many rows have the event, and how many end without it; small intervals "
@@ -122,10 +127,14 @@ class LogRank(OfTimes):
         within = f", within each {self.strata}" if self.strata else ""
         return f"a log-rank test of times until {self.event} by {self.group}{within}, {self._on_grid()}"
 
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        rules = [*super().rules(schema, disclosure), *of_groups(disclosure, self.group)]
+        return [*rules, *event_rules(disclosure, with_strata=self.strata is not None)]
+
     def reveals(self) -> Reveals:
         return Reveals(
             "the statistic, for each group how many events were observed and how many expected, and the covariance of "
-            "the differences",
+            "the differences (with a minimum cell differences and covariance rounded)",
             f"the number of rows in each group, and {SIZES}",
         )
 
@@ -162,6 +171,7 @@ class CoxRegression(OfTimes, OfFeatures):
     """
 
     protocol: Literal["cox_regression"]
+    _intercepts: ClassVar[int] = 0
     ties: Literal["efron", "breslow"] = "efron"
 
     def check(self, schema: Schema) -> None:
@@ -170,6 +180,9 @@ class CoxRegression(OfTimes, OfFeatures):
 
     def asks(self) -> str:
         return f"Cox regression of times until {self.event} on {listed(self.features)} ({self.ties}), {self._on_grid()}"
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        return [*super().rules(schema, disclosure), *of_groups(disclosure, self.event)]
 
     def reveals(self) -> Reveals:
         return Reveals(

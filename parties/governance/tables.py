@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -13,6 +14,8 @@ from pydantic import Field, model_validator
 from mpc import Party
 from parties.governance.analysis import NUMERIC, Analysis, Outcome, Reveals, Rows, listed
 from parties.governance.schema import MOST_COLUMNS, Column, ColumnName, Schema, take
+from protocols.comparisons.quantiles import side_rule
+from protocols.pools.pool import value_rules
 from protocols.pools.variables import MOST_CATEGORIES, Label
 from protocols.release.disclosure import Disclosure
 from protocols.release.outcome import Result, plain
@@ -71,10 +74,15 @@ def labels_of(ours: Rows, schema: Schema, name: str) -> list[Label | None]:
     return [None if np.isnan(value) or value < 0 else known[int(value)] for value in values]
 
 
-def rare(disclosure: Disclosure, what: str) -> list[str]:
-    """Return the rule for rows in a group, in words."""
+def of_groups(disclosure: Disclosure, *factors: str) -> list[str]:
+    """Return the rule for rows in a group, in the words of :meth:`protocols.pools.pool.Pool.group_sizes`."""
     least = disclosure.minimum_cell
-    return [f"at least {least} rows in each {what}"] if least else []
+    return [f"at least {least} rows for each category of {one}" for one in factors] if least else []
+
+
+def of_values(disclosure: Disclosure, by: str | None = None, *, sums: bool) -> list[str]:
+    """Return the rules for values, in the words of :meth:`protocols.pools.pool.Pool.check_values`."""
+    return value_rules(disclosure if sums else replace(disclosure, dominance=0.0), by)
 
 
 class TableOne(OfRows):
@@ -290,7 +298,17 @@ class Quantile(OfRows):
         return f"the quantiles {', '.join(f'{q:g}' for q in self.q)} of {self.column}"
 
     def reveals(self) -> Reveals:
-        return Reveals("the quantiles", "how many rows each party holds, and how many values are missing")
+        return Reveals(
+            "the quantiles; one that falls on a row is that row's value",
+            "the total number of rows, and how many values are missing; where all parties are recipients, on which "
+            "side of public numbers the quantiles lie, else how many rows each party holds",
+        )
+
+    def rules(self, schema: Schema, disclosure: Disclosure) -> list[str]:
+        rules = super().rules(schema, disclosure)
+        if disclosure.minimum_cell:
+            rules.append(side_rule(disclosure.minimum_cell))
+        return rules
 
     async def compute(self, seat: Party, ours: Rows, schema: Schema) -> Result | None:
         from protocols import quantile

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, open_
 from protocols.comparisons.group_means import between, coarse, spread_floor, weighted
-from protocols.pools.joining import pool
+from protocols.comparisons.grouped import grouped_pool, one_column
 from protocols.pools.moments import Moments
 from protocols.pools.pool import Pool
-from protocols.pools.variables import Categorical, Label, Numeric, categorical, numeric
+from protocols.pools.variables import Label
 from protocols.release.disclosure import Disclosure, Release
 from protocols.release.outcome import Result, notes, number, p_text, table
 from protocols.rows import Bound
@@ -126,22 +126,17 @@ async def anova(
     rounds and ``4 g + 7`` elements; with ``welch`` 1 round and 2 g elements.
     """
     release = Release.of(party, to, disclosure)
-    made = await pool(
-        party.at("pool"),
+    made = await grouped_pool(
+        party,
         "anova",
-        {
-            "x": None if x is None else numeric(x, rank=party.rank, what="x", bound=bound),
-            "group": None
-            if group is None
-            else categorical(group, rank=party.rank, what="group", categories=categories),
-        },
-        kinds={"x": Numeric, "group": Categorical},
+        one_column(x, rank=party.rank, bound=bound),
+        group,
+        categories=categories,
         partition=partition,
         release=release,
         terms={"welch": bool(welch)},
     )
-    _one_column(made)
-    sizes = await made.open_sizes()
+    sizes = made.sizes
     n = await made.group_sizes("group")
     kept = np.flatnonzero(n) if not party.rehearsing else np.arange(n.size)
     least = int(n[kept].min(initial=sizes.n))
@@ -245,11 +240,6 @@ async def _welch_anova(
         made.sizes.missing,
         reasons,
     )
-
-
-def _one_column(made: Pool) -> None:
-    if len(made.names["x"]) != 1:
-        raise DataError(f"{made.protocol}: x has {len(made.names['x'])} columns; it takes one")
 
 
 def _names(made: Pool) -> tuple[str, ...]:

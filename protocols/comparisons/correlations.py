@@ -179,7 +179,7 @@ async def covariance(
     found[rows, columns] = np.ldexp(opened, units) * (sizes.n / max(1, sizes.n - 1))
     found[columns, rows] = found[rows, columns]
     np.fill_diagonal(found, np.maximum(np.diag(found), 0.0))
-    return CovarianceResult(made.names["X"], sizes.n, found, sizes.missing)
+    return CovarianceResult(_distinct(made), sizes.n, found, sizes.missing)
 
 
 async def correlation(
@@ -353,7 +353,7 @@ def _result(
     i, j = np.triu_indices(d, 1)
     matrix[i, j] = matrix[j, i] = np.clip(coefficients, -1.0, 1.0)
     matrix[~varies] = matrix[:, ~varies] = np.nan
-    names = made.names["X"]
+    names = _distinct(made)
     constant = tuple(f"{names[k]} is constant, or nearly so for its bound" for k in np.flatnonzero(~varies))
     return CorrelationResult(
         kind,
@@ -394,6 +394,12 @@ def correlation_intervals(r: NDArray[np.float64], n: int, kind: str, confidence:
     with np.errstate(divide="ignore"):
         z = np.arctanh(r)
     return np.stack([np.tanh(z - half), np.tanh(z + half)], axis=-1)
+
+
+def _distinct(made: Pool) -> tuple[str, ...]:
+    """Return the columns' names; numbers, where several parties numbered theirs from 1."""
+    names = made.names["X"]
+    return names if len(set(names)) == len(names) else tuple(f"X{k + 1}" for k in range(len(names)))
 
 
 async def _pooled(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc import Party, Share, matmul, truncate, truncate_all
-from mpc.share import ceil_scaled
 from protocols.pools.moments import COVARIANCE_SCALE, Moments
 from protocols.pools.pool import Pool
+from protocols.release.steps import stated
 
 # Weights in units of 2^-40; a value is cut in two, so that each half leaves room for them.
 _WEIGHT_BITS = 40
@@ -71,15 +71,6 @@ async def between(party: Party, m: Moments, sizes: NDArray[np.int64]) -> Share:
     deviations = await truncate(party, scaled, _DEVIATION_SCALE)
     square = await matmul(party, deviations.reshape(1, -1), deviations.reshape(-1, 1))
     return (await truncate(party, square.bounded_by(1.2), COVARIANCE_SCALE)).reshape(1)
-
-
-def stated(x: Share, bound: float) -> Share:
-    """Return a share with just this bound, be it lower or higher than the one it has.
-
-    What is multiplied by sizes that were opened has a bound that depends on them; a rehearsal, which does not know
-    them, is to take masks of the same length (:func:`mpc.prepare`). The caller vouches for the bound.
-    """
-    return Share(x.field, x.values, x.scale, ceil_scaled(bound, x.scale), leads=x.leads)
 
 
 # A standard deviation below this part of the bound leaves few digits of a test.

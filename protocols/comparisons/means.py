@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, Share, open_, truncate_all
 from protocols.comparisons.group_means import coarse, spread_floor, weighted
+from protocols.comparisons.grouped import grouped_pool, one_column
 from protocols.pools.joining import pool
 from protocols.pools.moments import COVARIANCE_SCALE, MEAN_SCALE, Moments
 from protocols.pools.pool import Pool
-from protocols.pools.variables import Categorical, Label, Numeric, categorical, numeric
+from protocols.pools.variables import Label, Numeric, numeric
 from protocols.release.disclosure import Disclosure, Release
 from protocols.release.outcome import Result, notes, number, p_text, table
 from protocols.rows import Bound
@@ -166,22 +167,20 @@ async def t_test(
     _check_choices(kind, alternative, confidence)
     release = Release.of(party, to, disclosure)
     terms: dict[str, object] = {"kind": kind, "mean": float(mean), "alternative": alternative, "confidence": confidence}
-    variables, kinds = _variables(party, kind, x, y, group, bound, categories, partition)
-    made = await pool(
-        party.at("pool"),
-        "t_test",
-        variables,
-        kinds=kinds,
-        partition=partition,
-        release=release,
-        terms=terms,
-        spread=("pair",),
-    )
-    sizes = await made.open_sizes()
+    _check_given(party.rank, kind, x, y, group, partition)
+    common: dict[str, Any] = {"partition": partition, "release": release, "terms": terms}
     if kind in ("welch", "student"):
+        column = one_column(x, rank=party.rank, bound=bound)
+        made = await grouped_pool(party, "t_test", column, group, categories=categories, **common)
         found = await _two_groups(party, made, kind)
     else:
+        what = "pair" if kind == "paired" else "x"
+        numbers = _pairs(party, x, y, bound) if kind == "paired" else one_column(x, rank=party.rank, bound=bound)
+        kinds = {what: Numeric}
+        made = await pool(party.at("pool"), "t_test", {what: numbers}, kinds=kinds, spread=("pair",), **common)
+        await made.open_sizes()
         found = await _one_group(party, made, kind)
+    sizes = made.sizes
     if found is None:
         return None
     exponent, centre, variances, n, error, df = found
@@ -319,37 +318,25 @@ def _check_choices(kind: str, alternative: str, confidence: float) -> None:
         raise ValueError("confidence is between 0 and 1")
 
 
-def _variables(
-    party: Party,
-    kind: str,
-    x: Any,
-    y: Any,
-    group: Any,
-    bound: Bound,
-    categories: Sequence[Label] | None,
-    partition: str,
-) -> tuple[dict[str, Numeric | Categorical | None], dict[str, type[Numeric] | type[Categorical]]]:
-    """Check our data for a t-test, as far as its kind takes it."""
-    rank = party.rank
+def _check_given(rank: int, kind: str, x: Any, y: Any, group: Any, partition: str) -> None:
+    """Refuse what a kind of t-test does not take."""
     if kind == "paired":
-        given = {name: value for name, value in (("x", x), ("y", y)) if value is not None}
-        if partition == "rows" and len(given) < 2:
+        if partition == "rows" and (x is None or y is None):
             raise DataError(f"party {rank}: a paired t-test takes x and y")
         if group is not None:
             raise ValueError("a paired t-test takes x and y, no group")
-        columns = {name: numeric(value, rank=rank, what=name, bound=bound) for name, value in given.items()}
-        return {"pair": _joined(columns, rank) if columns else None}, {"pair": Numeric}
+        return
     if y is not None:
         raise ValueError(f"{kind}: y is for paired values; two groups are told apart by group")
-    column = None if x is None else numeric(x, rank=rank, what="x", bound=bound)
-    if column is not None and len(column.names) != 1:
-        raise DataError(f"party {rank}: x has {len(column.names)} columns; it takes one")
-    if kind == "one_sample":
-        if group is not None:
-            raise ValueError("one_sample: there is no group")
-        return {"x": column}, {"x": Numeric}
-    factor = None if group is None else categorical(group, rank=rank, what="group", categories=categories)
-    return {"x": column, "group": factor}, {"x": Numeric, "group": Categorical}
+    if kind == "one_sample" and group is not None:
+        raise ValueError("one_sample: there is no group")
+
+
+def _pairs(party: Party, x: Any, y: Any, bound: Bound) -> Numeric | None:
+    """Read x and y, as far as we hold them."""
+    given = {name: value for name, value in (("x", x), ("y", y)) if value is not None}
+    columns = {name: numeric(value, rank=party.rank, what=name, bound=bound) for name, value in given.items()}
+    return _joined(columns, party.rank) if columns else None
 
 
 def _joined(columns: dict[str, Numeric], rank: int) -> Numeric:

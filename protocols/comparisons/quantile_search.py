@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from mpc import Party, Share, is_negative, less_than, multiply, open_, stack
 from mpc.logic import maximum
 from mpc.normalise import side_by_side
-from protocols.comparisons.group_means import stated
 from protocols.comparisons.rank_sums import whole_bound
 from protocols.pools.pool import INPUT_SCALE
 from protocols.pools.row_pool import RowPool, total
+from protocols.release.steps import stated
 
 # A quantile between two rows: the weight of the upper one, in units of 2^-30.
 _WEIGHT_BITS = 30
@@ -131,7 +131,7 @@ async def _sides(
     if not wanted.between:
         reached = 1 - await less_than(party.at("reached"), shared, ranks)
         return _Sides(reached, reached, None)
-    held = await party.at("next").share(np.stack([low, -high]), bound=largest + 1)
+    held = await party.at("next").share(np.stack([low, -high]), bound=largest + 1, shape=(2, *asked.shape))
     async with side_by_side() as group_of_two:
         compared = group_of_two.create_task(
             less_than(party.at("reached"), stack([shared, shared]), np.stack([ranks, ranks + 1]))

@@ -142,7 +142,8 @@ async def quantile(
       own rows up to each, and find those next to it, in the clear, and share that. Cost with k quantiles and three
       parties (prss), whatever the number of rows: 6 passes (42 bits at 7 a pass; fewer with a resolution) of 12
       rounds and 127 comparisons each; where one lies between two rows 47 rounds (10 of them beside others) and 635
-      comparisons, and 36 rounds at the end.
+      comparisons, and 36 rounds at the end: 72 or 318 rounds in all. With a dealer these are 60 and 264, of five
+      parties (prss) 84 and 463, with 2.4 and 3.2 times the elements.
     - *grid*, where one is given: with m points one comparison of ``m k`` counts, ``2 m k`` between rows; 14 rounds.
     - *sort*, else: :func:`mpc.sorting.argsort`, of all groups at once. All parties learn how many complete rows each of
       them has (with rows).
@@ -195,8 +196,12 @@ def _check_contributors(disclosure: Disclosure | None, sizes: NDArray[np.int64],
         pairs = sorted({(int(k), int(w)) for k, w in zip(lower, weights, strict=True)})
         gaps = [after[0] - before[0] for before, after in pairwise(pairs)]
         if min(int((lower + 1).min()), int(above.min()), *gaps, least) < least:
-            rule = f"at least {least} rows on either side of each quantile, and between two of them"
-            raise refusal(disclosure, "quantile", [rule], known=True)
+            raise refusal(disclosure, "quantile", [side_rule(least)], known=True)
+
+
+def side_rule(least: int) -> str:
+    """Return the rule for rows around quantiles, in words."""
+    return f"at least {least} rows on either side of each quantile, and between two of them"
 
 
 # ---- by a grid, by sorting ----------------------------------------------------------------------

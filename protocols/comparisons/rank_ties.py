@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from mpc import DataError, Party, Share, concatenate, is_negative, matmul, multiply, truncate
 from mpc.normalise import normalise
 from mpc.series import evaluate, inverse_root_series
-from protocols.comparisons.group_means import stated
 from protocols.comparisons.rank_sums import MOST_ROW_BITS, RankSums
+from protocols.release.steps import nearest, stated
 
 _TIE_SCALE = 76
 _RANK_SCALE = 77
@@ -65,32 +66,79 @@ async def between_ranks(
     return ratio, brought.inside, 3 * (n - 1) * (n**3 * factor / 2**_TIE_SCALE)
 
 
-def tie_steps(n: int, least: int) -> int | None:
-    """Return in how many steps from 0 to 1 the part of the variance that ties leave is told; None: exactly."""
-    return max(1, min(_MOST_TIE_STEPS, 4 * n // least)) if least > 1 else None
+class TieSteps(NamedTuple):
+    """In which steps U and the correction for ties are told under a minimum cell m.
 
-
-async def rounded_ties(party: Party, found: RankSums, n: int, steps: int) -> Share:
-    """Return ``y = 1 - sum t^3 / n^3`` in so many steps, rounded up, and whether any values are equal; shape (2,).
-
-    Cost: one comparison of 513 entries.
+    Attributes
+    ----------
+    many : int
+        Steps of ``y = 1 - sum t^3 / n^3`` from 0 to 1.
+    few : int
+        Its steps where there are few values.
+    width : int
+        The step of 2 U then.
     """
-    if n >> MOST_ROW_BITS and not party.rehearsing:
-        raise DataError(f"mann_whitney: {n} rows; under a disclosure control it takes less than 2^{MOST_ROW_BITS}")
+
+    many: int
+    few: int
+    width: int
+
+
+def tie_steps(n: NDArray[np.int64], least: int | None) -> TieSteps | None:
+    """Return the steps for groups of so many rows; None: exactly."""
+    if least is None:
+        return None
+    total, smaller, larger = int(n.sum()), int(n.min()), int(n.max())
+    most = _MOST_TIE_STEPS
+    # A step of 2 U is m rows of the smaller group out of 8, times the rows of the larger one, times 2.
+    return TieSteps(
+        max(1, min(most, 4 * total // least)), max(1, min(most // 4, smaller // least)), larger * least // 4 or 1
+    )
+
+
+async def rounded_ties(party: Party, found: RankSums, n: NDArray[np.int64], steps: TieSteps) -> Share:
+    """Return what is told of U and of ties, shape (4,).
+
+    These are 2 U, exactly or, where there are few values, the nearest multiple of a step; ``y = 1 - sum t^3 / n^3``
+    rounded up to so many steps, or there to few; whether any values are equal; and whether there are few: so that
+    ``12 sum t^3 > n^3``, as where three or fewer values are as frequent.
+
+    Cost: one comparison of 642 entries, one division (:func:`protocols.release.steps.nearest`), 1 round, 3 elements.
+    """
+    total = int(n.sum())
+    if total >> MOST_ROW_BITS and not party.rehearsing:
+        raise DataError(f"mann_whitney: {total} rows; under a disclosure control it takes less than 2^{MOST_ROW_BITS}")
     # y is above k / steps where n^3 - sum t^3 is above the whole part of this; there are fewer steps than entries.
-    limits = [k * n**3 // steps + 1 if k < steps else n**3 + 1 for k in range(_MOST_TIE_STEPS)]
-    limits.append(n**3 - n)
+    limits: list[int] = []
+    for count, room in ((steps.many, _MOST_TIE_STEPS), (steps.few, _MOST_TIE_STEPS // 4)):
+        limits += [k * total**3 // count + 1 if k < count else total**3 + 1 for k in range(room)]
+    limits += [total**3 - total, max(0, min(total**3 - total, total**3 - total**3 // 12))]
     # The limits follow from what was opened: the bound is that of all rows there could be.
-    over = (n**3 - found.squares).broadcast_to((len(limits),)) - np.array(limits, dtype=object)
+    over = (total**3 - found.squares).broadcast_to((len(limits),)) - np.array(limits, dtype=object)
     below = await is_negative(party, stated(over, 2 * found.rows**3 + 1))
-    reached = (1 - below[:-1]).sum().bounded_by(_MOST_TIE_STEPS)
-    return concatenate([reached.reshape(1), below[-1:]])
+    reached = 1 - below
+    ends = [_MOST_TIE_STEPS, _MOST_TIE_STEPS + _MOST_TIE_STEPS // 4]
+    fine, coarse = (
+        one.sum().reshape(1).bounded_by(_MOST_TIE_STEPS) for one in (reached[: ends[0]], reached[ends[0] : ends[1]])
+    )
+    tied, few = below[-2:-1], below[-1:]
+    # 2 U is at most 2 n1 n2.
+    doubled = stated(found.doubled[:1] - int(n[0]) * (int(n[0]) + 1), 2.0 ** (2 * MOST_ROW_BITS - 1))
+    offset = -int(n[0]) * int(n[1]) % steps.width  # so that half of all pairs is told as it is
+    multiples = await nearest(
+        party.at("U"), doubled + offset, steps.width, bits=2 * MOST_ROW_BITS, most_bits=MOST_ROW_BITS + 2
+    )
+    rounded_off = stated(multiples * steps.width - offset - doubled, 2.0 ** (2 * MOST_ROW_BITS))
+    apart = concatenate([rounded_off, coarse - fine])
+    chosen = concatenate([doubled, fine]) + await multiply(party, apart, few.broadcast_to((2,)))
+    return concatenate([chosen, tied, few])
 
 
-def ties_of(opened: list[int], n: int, steps: int | None) -> float:
+def ties_of(opened: list[int], n: int, steps: TieSteps | None) -> float:
     """Return ``sum (t^3 - t)``; where it is told in steps, at most that, and 0 only if no values are equal."""
     if steps is None:
         return max(0, int(opened[0]) - n)
-    if not opened[1]:
+    reached, tied, few = (int(one) for one in opened)
+    if not tied:
         return 0
-    return max(1.0, n**3 * (1 - int(opened[0]) / steps) - n)
+    return max(1.0, n**3 * (1 - reached / (steps.few if few else steps.many)) - n)

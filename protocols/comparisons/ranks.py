@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import DataError, Party, open_
+from mpc import DataError, Party, concatenate, open_
+from protocols.comparisons.grouped import grouped_pool
 from protocols.comparisons.rank_distributions import asymptotic_p_value, exact_p_value, newcombe_interval
 from protocols.comparisons.rank_sums import MOST_ROW_BITS, rank_sums, ranking, read_keys
-from protocols.comparisons.rank_ties import between_ranks, rounded_ties, tie_steps, ties_of
+from protocols.comparisons.rank_ties import TieSteps, between_ranks, rounded_ties, tie_steps, ties_of
 from protocols.pools.grids import Grid
-from protocols.pools.joining import pool
 from protocols.pools.pool import Pool
-from protocols.pools.variables import Categorical, Label, Numeric, categorical
+from protocols.pools.variables import Label
 from protocols.release.disclosure import Disclosure, Release
 from protocols.release.outcome import Result, notes, number, p_text, table
+from protocols.release.steps import MOST_BUCKETS, buckets_of, in_buckets, least_cell
 from protocols.rows import Bound
 
 _ALTERNATIVES = ("two-sided", "less", "greater")
@@ -27,6 +28,8 @@ _ALTERNATIVES = ("two-sided", "less", "greater")
 # on the larger one.
 _MOST_EXACT = 8
 _MOST_PAIRS = 1 << 18
+# What H is a multiple of is 0 below 2^14 units of 2^-44, where it is told in steps.
+_LEAST_RATIO_BITS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +194,13 @@ async def mann_whitney(
     proportional to, rounded up to a multiple of ``m / (4 n)`` (at least 1/512). p is then that of a standard error
     up to a part ``m / (8 n y)`` (or ``1 / (1024 y)``) too large; where all values differ it is as without. Of all
     ways in which 60 rows can have three levels, one of them of 1 to 4 rows, y and n tell this number in 99 of 100
-    cases, and rounded in 2.
+    cases, and rounded in 2. Where there are few values, ``12 sum t^3 > n^3`` (three or fewer that are as frequent), U
+    tells them as well. Then it is told in steps too, as a part of all pairs in steps of ``m / (8 k)`` for k rows in the
+    smaller group, and y is rounded up to a multiple of ``m / k`` (at least 1/128): z is off by ``0.22 m / sqrt(k)``
+    at most.
     Cost, sorted: see :func:`mpc.sorting.argsort` and :func:`mpc.sorting.run_bounds`; then 2 rounds, 3 elements a row.
-    With a grid of m points and g groups: 3 rounds, ``m (g + 4)`` elements. With a minimum cell one comparison of 513
-    entries more.
+    With a grid of m points and g groups: 3 rounds, ``m (g + 4)`` elements. With a minimum cell one comparison of 642
+    entries more, and about 20 rounds (with prss and t possible colluders ``4 t`` more).
     """
     if alternative not in _ALTERNATIVES:
         raise ValueError(f"alternative is one of {', '.join(_ALTERNATIVES)}, not {alternative!r}")
@@ -216,16 +222,19 @@ async def mann_whitney(
         raise DataError(f"mann_whitney: groups of {n[0]} and {n[1]} rows are too small")
     scope = ranking(party, "ranks", made, "x", resolution)
     found = await rank_sums(scope, made, cells, resolution)
-    least = release.disclosure.minimum_cell if release.disclosure is not None else 0
-    steps = tie_steps(made.sizes.n, least)
-    about_ties = found.squares if steps is None else await rounded_ties(party.at("ties"), found, made.sizes.n, steps)
-    opened = await open_(party.at("open"), found.doubled[:1], about_ties, to=release.to)
-    if opened[0] is None:
+    steps = tie_steps(n, least_cell(release))
+    doubled = (found.doubled[:1] - int(n[0]) * (int(n[0]) + 1)).reshape(1)
+    told = concatenate([doubled, found.squares])
+    if steps is not None:
+        told = await rounded_ties(party.at("ties"), found, n, steps)
+    opened = await open_(party.at("open"), told, to=release.to)
+    if opened is None:
         return None
-    # In a rehearsal what is opened is 0.
-    u = max(0.0, (int(opened[0][0]) - int(n[0] * (n[0] + 1))) / 2)
-    ties = ties_of(np.asarray(opened[1]).tolist(), made.sizes.n, steps)
-    return _mann_whitney_result(made, n, u, ties, alternative, confidence, steps)
+    twice_u, *about_ties = np.asarray(opened).tolist()
+    u = min(max(0.0, int(twice_u) / 2), float(n[0] * n[1]))  # in a rehearsal what is opened is 0
+    ties = ties_of(about_ties, made.sizes.n, steps)
+    few = steps is not None and bool(about_ties[-1])
+    return _mann_whitney_result(made, n, u, ties, alternative, confidence, _told(n, steps, ties, few))
 
 
 async def kruskal_wallis(
@@ -267,9 +276,11 @@ async def kruskal_wallis(
     -----
     All parties learn what they learn in :func:`mann_whitney`. The recipients learn H, and whether all values are equal;
     the rank sums and the correction for ties stay shared. Semi-honest.
-    H is opened to all its digits: of few rows and levels these say more of the counts than that H is about so large.
+    Of few rows and levels all digits of H say more of the counts than that H is about so large: with a minimum cell m
+    it is told to one part in ``4 n / m`` (at most 1024), and p follows from what is told.
     Error of H: about ``2^-34 sqrt(g n H)`` for g groups and ``2^-42 n``, whatever the ties, and ``2^-29`` of it.
-    Cost: that of the rank sums in :func:`mann_whitney`; then about 30 rounds.
+    Cost: that of the rank sums in :func:`mann_whitney`; then about 30 rounds, with a minimum cell about 50 (with
+    prss and t possible colluders ``8 t`` more).
     """
     release = Release.of(party, to, disclosure)
     made, cells = await _pooled(
@@ -286,11 +297,18 @@ async def kruskal_wallis(
     scope = ranking(party, "ranks", made, "x", resolution)
     found = await rank_sums(scope, made, cells, resolution)
     ratio, varies, factor = await between_ranks(party.at("between"), found, n, party.rehearsing)
-    opened = await open_(party.at("open"), ratio, varies, to=release.to)
-    if opened[0] is None:
+    buckets = buckets_of(release, sizes.n)
+    if buckets is None:
+        opened = await open_(party.at("open"), ratio, varies, to=release.to)
+        size = None if opened[0] is None else float(opened[0][0])
+    else:
+        told = await in_buckets(party.at("told"), ratio, buckets, low=_LEAST_RATIO_BITS, most=MOST_BUCKETS)
+        opened = await open_(party.at("open"), told.parts, varies, to=release.to)
+        size = None if opened[0] is None else float(told.read(opened[0])[0])
+    if size is None or opened[1] is None:
         return None
-    statistic = max(0.0, float(opened[0][0])) * factor if opened[1][0] else math.nan
-    return _kruskal_result(made, n[kept], kept, statistic)
+    statistic = max(0.0, size) * factor if opened[1][0] else math.nan
+    return _kruskal_result(made, n[kept], kept, statistic, buckets)
 
 
 # ---- results ------------------------------------------------------------------------------------
@@ -303,14 +321,13 @@ def _mann_whitney_result(
     ties: float,
     alternative: str,
     confidence: float,
-    steps: int | None,
+    reasons: tuple[str, ...],
 ) -> MannWhitneyResult:
     total, pairs = made.sizes.n, int(n[0]) * int(n[1])
     exact = not ties and min(n) <= _MOST_EXACT and pairs <= _MOST_PAIRS
     p = exact_p_value(u, n, alternative) if exact and pairs else asymptotic_p_value(u, n, ties, alternative)
     estimate = u / pairs if pairs else math.nan
     cubes = total**3 - total
-    withheld = steps is not None and ties > 0
     return MannWhitneyResult(
         alternative,
         (*made.names["x"], *made.names["group"]),
@@ -323,18 +340,31 @@ def _mann_whitney_result(
         confidence,
         p,
         bool(exact),
-        1 - ties / cubes if cubes and not withheld else math.nan,
+        1 - ties / cubes if cubes and not reasons else math.nan,
         made.sizes.missing,
-        (f"the correction for ties is rounded to one of {steps} steps, so that a small p is rather too large",)
-        if withheld
-        else (),
+        reasons,
     )
 
 
-def _kruskal_result(made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], statistic: float) -> KruskalResult:
+def _told(n: NDArray[np.int64], steps: TieSteps | None, ties: float, few: bool) -> tuple[str, ...]:
+    """Say what is rounded."""
+    if steps is None or not ties:
+        return ()
+    count = steps.few if few else steps.many
+    reasons = [f"the correction for ties is rounded to one of {count} steps, so that a small p is rather too large"]
+    if few:
+        share = steps.width / (2 * int(n[0]) * int(n[1]))
+        reasons.append(f"there are few different values: the estimate is told in steps of {share:.3g}, and U likewise")
+    return tuple(reasons)
+
+
+def _kruskal_result(
+    made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], statistic: float, buckets: int | None
+) -> KruskalResult:
     from scipy import stats
 
     total, df = made.sizes.n, n.size - 1
+    rounding = () if buckets is None else (f"H is told to one part in {2 * buckets}, and p is of what is told",)
     return KruskalResult(
         (*made.names["x"], *made.names["group"]),
         tuple(str(made.categories["group"][k]) for k in kept),
@@ -345,7 +375,7 @@ def _kruskal_result(made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], st
         float(stats.chi2.sf(statistic, df)) if df else math.nan,
         statistic / (total - 1) if total > 1 else math.nan,
         made.sizes.missing,
-        ("all values are equal",) if math.isnan(statistic) else (),
+        ("all values are equal",) if math.isnan(statistic) else rounding,
     )
 
 
@@ -367,19 +397,14 @@ async def _pooled(
 ) -> tuple[Pool, Grid | None]:
     """Make a pool of numbers and groups, and open how many rows there are."""
     column, cells = read_keys(x, grid, resolution, partition=partition, bound=bound, rank=party.rank)
-    made = await pool(
-        party.at("pool"),
+    made = await grouped_pool(
+        party,
         protocol,
-        {
-            "x": column,
-            "group": None
-            if group is None
-            else categorical(group, rank=party.rank, what="group", categories=categories),
-        },
-        kinds={"x": Numeric, "group": Categorical},
+        column,
+        group,
+        categories=categories,
         partition=partition,
         release=release,
         terms={**terms, "grid": None if grid is None else list(map(float, grid)), "resolution": resolution},
     )
-    await made.open_sizes()
     return made, cells

@@ -304,7 +304,7 @@ async def _squares(party: Party, scored: Scored) -> Share:
     own = scored.own
     if own is not None:
         ours = float(((own[0] - own[1]) ** 2).sum())
-        return sum_of(await party.share(np.float64(ours), bound=float(1 << 32), scale=_SQUARE_SCALE))
+        return sum_of(await party.share(np.float64(ours), bound=float(1 << 32), scale=_SQUARE_SCALE, shape=()))
     score, y = await scored.vectors()
     apart = score - y[:, 1].lifted(score.scale)
     if scored.made.weight is not None:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, Share, multiply, open_
 from mpc.sorting import argsort, run_bounds
+from protocols.prediction.roc_steps import in_roc_steps, of_steps, roc_steps
 from protocols.prediction.scores import Scored, bring_together, grouped, public_edges, wide_enough
 from protocols.release.disclosure import Disclosure, Release
 from protocols.release.outcome import Result, notes, number, table
+from protocols.release.steps import least_cell
 from protocols.release.suppression import rounded
 from protocols.rows import Bound
 
@@ -132,13 +134,17 @@ async def roc_auc(
     each party holds and without a bound the score's order of magnitude; under a minimum cell also which thresholds
     are left out (:func:`protocols.prediction.scores.wide_enough`). The recipients learn the area and its variance
     (opened as whole numbers that, with the sizes of the classes, say the same) and the counts of the curve.
-    Semi-honest. Exact for scores that are equal or differ by ``2^-40`` of their bound (of shared scores: in any bit);
+    Semi-honest. With a minimum cell m and k rows of the smaller class, area and standard error are told as multiples of
+    ``m / (8 k)`` (at least 1/1000), the area rounded to the nearest, the error up, so that the interval is rather too
+    wide: of a score with few values all their digits would tell how many rows of each class have each.
+    Exact for scores that are equal or differ by ``2^-40`` of their bound (of shared scores: in any bit);
     closer ones count as tied.
     Method: with pooled mid-ranks and mid-ranks within each class the number of rows of the other class that are
     below each row is a difference (Sun, Xu, 2014); its squares give DeLong's variance (1988).
     Cost for k bits (42, of a model's probabilities 26): :func:`mpc.sorting.argsort` by k bits and by one,
-    :func:`mpc.sorting.run_bounds` twice, arrays put in order 5 times; 2 rounds and ``rows + 2`` elements. For the
-    curve see :meth:`protocols.prediction.scores.Scored.counts`.
+    :func:`mpc.sorting.run_bounds` twice, arrays put in order 5 times; 2 rounds and ``rows + 2`` elements;
+    with a minimum cell :func:`protocols.prediction.roc_steps.in_roc_steps`. For the curve see
+    :meth:`protocols.prediction.scores.Scored.counts`.
     """
     from scipy import stats
 
@@ -151,12 +157,11 @@ async def roc_auc(
     scored = await bring_together(
         scope, "roc_auc", score, y, partition=partition, bound=bound, release=release, terms=terms
     )
-    area, spread = await _area(scope.at("area"), scored, release)
+    found = await _area(scope.at("area"), scored, release)
     curve, reasons = await _curve(scope.at("curve"), scored, edges, release)
-    if area is None or spread is None or curve is None:
+    if found is None or curve is None:
         return None
-    auc, variance = _decoded(area, spread, scored.classes)
-    std_err = math.sqrt(variance) if variance >= 0 else math.nan
+    auc, std_err, rounding = found
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * std_err
     negatives, positives = scored.classes.tolist()
     return RocResult(
@@ -170,15 +175,39 @@ async def roc_auc(
         *curve,
         scored.names,
         scored.sizes.missing,
-        reasons,
+        (*rounding, *reasons),
     )
 
 
 # ---- the area -----------------------------------------------------------------------------------
 
 
-async def _area(party: Party, scored: Scored, release: Release) -> tuple[int | None, int | None]:
-    """Open ``2 n0 n1`` times the area, and what its variance is made of."""
+async def _area(party: Party, scored: Scored, release: Release) -> tuple[float, float, tuple[str, ...]] | None:
+    """Open the area and its standard error, and say how they are rounded."""
+    below = await _below(party, scored)
+    least = least_cell(release)
+    if least is not None:
+        steps = roc_steps(least, scored.classes)
+        told = await open_(party, await in_roc_steps(party.at("steps"), below, scored.classes, steps), to=release.to)
+        if told is None:
+            return None
+        reason = f"area and standard error are told in {steps} steps from 0 to 1, the error rounded up"
+        return *of_steps(told, steps), (reason,)
+    # The sum gives the area; with it and the sizes, this sum of squares says no more than the variance.
+    squares = await multiply(party, below, below)
+    negatives, positives = scored.classes.tolist()
+    of_ones = slice(negatives, negatives + positives)
+    weights = _weights(negatives, positives)
+    mixed = squares[:negatives].sum() * weights[0] + squares[of_ones].sum() * weights[1]
+    area, spread = await open_(party, below[of_ones].sum(), mixed, to=release.to)
+    if area is None or spread is None:
+        return None
+    auc, variance = _decoded(int(area), int(spread), scored.classes)
+    return auc, math.sqrt(variance) if variance >= 0 else math.nan, ()
+
+
+async def _below(party: Party, scored: Scored) -> Share:
+    """Return twice the rows of the other class that are below each row; those with y = 0 first, then those with 1."""
     score, y = await scored.vectors()
     rows = len(score)
     if rows > _MOST_ROWS:
@@ -203,15 +232,7 @@ async def _area(party: Party, scored: Scored, release: Release) -> tuple[int | N
     negatives, positives = scored.classes.tolist()
     before = np.zeros(rows, np.int64)
     before[negatives : negatives + positives] = 2 * negatives
-    below = (ranks - first - last + before).bounded_by(2 * rows)
-    squares = await multiply(party, below, below)
-
-    # 4. The sum gives the area; with it and the sizes, this sum of squares says no more than the variance.
-    of_ones = slice(negatives, negatives + positives)
-    weights = _weights(negatives, positives)
-    mixed = squares[:negatives].sum() * weights[0] + squares[of_ones].sum() * weights[1]
-    area, spread = await open_(party, below[of_ones].sum(), mixed, to=release.to)
-    return (None, None) if area is None else (int(area), int(spread))
+    return (ranks - first - last + before).bounded_by(2 * rows)
 
 
 async def _behind(party: Party, keys: Share, weight: Share) -> Share:

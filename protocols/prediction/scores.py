@@ -110,7 +110,7 @@ class Scored:
         if own is not None:
             sums = np.zeros(len(edges) + 1)
             np.add.at(sums, _bins(own[0], edges, "right"), np.ldexp(own[0], -self.exponent))
-            return sum_of(await scope.share(sums, bound=float(1 << 32), scale=INPUT_SCALE))
+            return sum_of(await scope.share(sums, bound=float(1 << 32), scale=INPUT_SCALE, shape=sums.shape))
         score, _ = await self.vectors()
         if self.made.weight is not None:
             score = await multiply(scope, score, self.made.weight)

@@ -45,8 +45,8 @@ class Disclosure:
         mean and its variance tell a count: each of the two values must occur in so many rows. Also the two
         values of y in a regression. Columns with two other values (a sex coded 1 and 2), or with three known ones, are
         not recognised: declare them as categories, or code them as 0 and 1. Tables, correlations, covariances and
-        paired tests also check combinations of two such columns; regressions, ROC areas and log-rank tests do not,
-        see docs/security.md.
+        paired tests also check combinations of two such columns, regressions those with a yes-no outcome or the event.
+        ROC areas, rank tests of few values and log-rank tests are told in steps, see docs/security.md.
     minimum_parties : int
         Parties with at least one row. Of two, each subtracts its own part from the result.
     parameters_per_row : float

@@ -15,8 +15,10 @@ from protocols.pools.joining import pool
 from protocols.pools.pool import Pool
 from protocols.pools.variables import Categorical, Label, Variable, categorical
 from protocols.release.disclosure import Disclosure, Release, hold, refusal
+from protocols.release.steps import buckets_of
 from protocols.release.suppression import rounded
 from protocols.survival.endings import at_risk, endings
+from protocols.survival.log_rank_steps import open_in_buckets
 from protocols.survival.survival_results import LogRankResult
 from protocols.survival.time_grids import TimeGridLike, agreed_grid, followed
 
@@ -27,6 +29,8 @@ _FINEST_SCALE = 34
 _HIDDEN_BITS = 6
 # Eigenvalues of the covariance below this part of the largest count as 0.
 _SINGULAR = 1e-9
+# Covariances that are all below this, in units of the largest weight, are rounding.
+_NO_SPREAD = 2.0**-26
 
 
 async def log_rank(
@@ -92,17 +96,22 @@ async def log_rank(
     group has, and what :func:`protocols.pools.joining.pool` says. Those in ``to``: for each group the events, and
     observed less expected events over all times and strata (with weights and without) and the covariance of the
     weighted ones, rounded to ``2^-28`` and ``2^-40``. Statistic and p-value follow from these. Counts of single times,
-    of strata, and rows at risk stay shared. Semi-honest. With a disclosure control that rounds, the events are rounded,
-    and the expected numbers are those less the exact difference.
+    of strata, and rows at risk stay shared. Semi-honest. On few times all their digits would tell such counts: with a
+    minimum cell m each difference and each covariance is told to one part in ``4 n / m`` of itself (at most 1024); what
+    is told of the largest group brings sums to 0. Statistic, p-value and expected events follow from what is told: p of
+    two groups is that of a statistic off by three times as much at most. With a disclosure control that rounds, the
+    events are rounded, and the expected numbers are those less the difference.
 
     **Error**: observed less expected and covariance are off by about ``2^-28`` (in units of the largest weight) and
     ``2^-30`` of themselves; the statistic keeps six digits where the covariance is above 1e-2. Compare lifelines'
     ``multivariate_logrank_test`` and statsmodels' ``survdiff``.
 
     **Cost** with G points, g groups and s strata: about ``s G (45 + 4 g)`` elements (two divisions, :func:`mpc.divide`,
-    side by side) in about 45 rounds with a dealer, whatever the number of rows; with columns also what
-    :func:`protocols.survival.kaplan_meier` takes. Weights take 5 to 20 rounds and ``s G`` times 6 to 35 elements more,
-    those of Peto and of Fleming and Harrington also ``2 log2(G)`` rounds.
+    side by side) in about 45 rounds with a dealer, whatever the number of rows; with ``prss`` and t possible colluders
+    ``4 t`` rounds more, and of five or seven parties 2 to 3 times the elements. With columns also what
+    :func:`protocols.survival.kaplan_meier` takes. Weights take 5 to 20 rounds (``2 t`` more) and ``s G`` times 6 to 42
+    elements more, those of Peto and of Fleming and Harrington also ``2 log2(G)`` rounds. With a minimum cell see
+    :func:`protocols.survival.log_rank_steps.open_in_buckets`.
 
     Sources: Mantel, Cancer Chemother. Rep. 50, 1966; Klein, Moeschberger, "Survival Analysis", 2003, section 7.3.
     """
@@ -148,12 +157,13 @@ async def log_rank(
     observed = table.events.reshape(len(groups), -1).sum(axis=1).bounded_by(rows)
     if disclosure is not None and disclosure.rounding > 1:
         observed = await rounded(scope.at("rounding"), observed, disclosure.rounding)
-    opened = await open_(scope, observed, found.plain, found.difference, found.covariance, to=release.to)
-    if opened[0] is None:
+    opened = await _opened(scope, observed, found, members, release)
+    if opened is None:
         return None
-    o, plain, difference, covariance = (np.asarray(one, np.float64) for one in opened)
+    o, plain, difference, covariance = opened
+    if disclosure is None and not o.any():
+        plain, difference, covariance = (np.zeros_like(one) for one in (plain, difference, covariance))
     statistic, df, p_value = _tested(difference, covariance, members > 0)
-    rounding = disclosure is not None and disclosure.rounding > 1
     return LogRankResult(
         statistic,
         df,
@@ -168,13 +178,45 @@ async def log_rank(
         made.categories["strata"] if with_strata else (),
         sizes.n,
         sizes.missing,
-        (f"events are rounded to multiples of {disclosure.rounding}",) if disclosure is not None and rounding else (),
+        _roundings(release, sizes.n),
         tuple(map(str, groups)),
     )
 
 
 def _factor(values: Any, what: str, categories: Sequence[Label] | None, rank: int) -> Categorical | None:
     return None if values is None else categorical(values, rank=rank, what=what, categories=categories)
+
+
+async def _opened(
+    party: Party, observed: Share, found: _Compared, members: NDArray[np.int64], release: Release
+) -> list[NDArray[np.float64]] | None:
+    """Open events, differences without and with weights, and the covariance."""
+    buckets = buckets_of(release, int(members.sum()))
+    if buckets is None:
+        shares = [observed, found.plain, found.difference, found.covariance]
+        opened = await open_(party, *shares, to=release.to)
+        return None if opened[0] is None else [np.asarray(one, np.float64) for one in opened]
+    events = await open_(party, observed, to=release.to)
+    differences = [found.plain] if found.plain is found.difference else [found.plain, found.difference]
+    scope = party.at(f"in {buckets} buckets")
+    told = await open_in_buckets(scope, differences, found.covariance, members, buckets, release.to)
+    if events is None or told is None:
+        return None
+    return [np.asarray(events, np.float64), told[0], *told[-2:]]
+
+
+def _roundings(release: Release, n: int) -> tuple[str, ...]:
+    """Say what is rounded."""
+    found = []
+    if release.disclosure is not None and release.disclosure.rounding > 1:
+        found.append(f"events are rounded to multiples of {release.disclosure.rounding}")
+    buckets = buckets_of(release, n)
+    if buckets is not None:
+        found.append(
+            f"differences and covariances are told to one part in {2 * buckets} of themselves, and all else follows "
+            "from what is told"
+        )
+    return tuple(found)
 
 
 async def _check_events(party: Party, made: Pool, with_strata: bool) -> None:
@@ -191,10 +233,15 @@ async def _check_events(party: Party, made: Pool, with_strata: bool) -> None:
         cells = concatenate([cells, *within])
     short = await less_than(party.at("cells"), cells, disclosure.minimum_cell)
     if not await hold(party, short):
-        rule = f"at least {disclosure.minimum_cell} events and as many censored rows in each group"
-        if with_strata:
-            rule += " and in each stratum, and as many rows of each group in each stratum"
-        raise refusal(disclosure, made.protocol, [rule])
+        raise refusal(disclosure, made.protocol, event_rules(disclosure, with_strata=with_strata))
+
+
+def event_rules(disclosure: Disclosure, *, with_strata: bool) -> list[str]:
+    """Return the rule for events in words."""
+    if not disclosure.minimum_cell:
+        return []
+    rule = f"at least {disclosure.minimum_cell} events and as many censored rows in each group"
+    return [rule + " and in each stratum, and as many rows of each group in each stratum" if with_strata else rule]
 
 
 class _Table(NamedTuple):
@@ -258,9 +305,9 @@ async def _compare(party: Party, table: _Table, weights: str | None) -> _Compare
     diagonal = spread.sum(axis=1).reshape(groups, 1).broadcast_to((groups, groups)) * np.eye(groups, dtype=np.int64)
     covariance = diagonal - await matmul(party, spread, p.T)
     # 4. Rounded before they are opened, so that the low bits of products stay hidden.
-    plain, difference = await truncate_all(
-        party, [one.bounded_by(1.1 * rows) for one in (plain, difference)], scale - _HIDDEN_BITS
-    )
+    shares = [plain] if weights is None else [plain, difference]
+    shares = await truncate_all(party, [one.bounded_by(1.1 * rows) for one in shares], scale - _HIDDEN_BITS)
+    plain, difference = shares[0], shares[-1]
     covariance = await truncate(party, covariance.bounded_by(1.1 * rows), scale + _HIDDEN_BITS)
     return _Compared(plain, difference, covariance, unit)
 
@@ -320,5 +367,7 @@ def _tested(
 
     kept = np.flatnonzero(occupied)[:-1]
     u, v = difference[kept], covariance[np.ix_(kept, kept)]
+    if np.abs(v).max(initial=0.0) < _NO_SPREAD:
+        return 0.0, kept.size, 1.0 if kept.size else float("nan")
     statistic = max(0.0, float(u @ np.linalg.pinv((v + v.T) / 2, rcond=_SINGULAR, hermitian=True) @ u))
     return statistic, kept.size, float(chi2.sf(statistic, kept.size))

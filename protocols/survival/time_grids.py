@@ -161,6 +161,10 @@ def followed(time: Any, event: Any, *, rank: int) -> Followed:
         if negative:
             raise DataError(f"party {rank}: {negative} of {times.rows} values of time are negative")
     found = None if event is None else replace(binary(event, rank=rank, what="event"), name="event")
+    if times is not None and found is not None and times.rows != found.rows:
+        raise DataError(
+            f"party {rank}: time has {times.rows} rows and event has {found.rows}; they describe the same rows"
+        )
     return Followed(times, found)
 
 

@@ -134,10 +134,12 @@ async def histogram(
         if len(found.names) != 1:
             raise DataError(f"party {party.rank}: a histogram takes one column, x has {len(found.names)}")
         name = found.names[0]
-        places = _places(found.values[:, 0], edges)
-        if joined:
-            places = np.clip(places, 1, k) - 1
-        ours = Categorical.of_codes(name, k, places, found.present[:, 0])
+
+        def place(values: NDArray[np.float64]) -> NDArray[np.int64]:
+            places = _places(values, edges)
+            return np.clip(places, 1, k) - 1 if joined else places
+
+        ours = Categorical.of_numbers(name, k, found, place)
     made = await pool(
         party.at("pool"),
         "histogram",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpc import Party, open_
 from protocols.agreement import agree
+from protocols.comparisons.group_means import spread_floor
 from protocols.comparisons.quantiles import quantile
 from protocols.pools.frames import Frame, kind_of
 from protocols.pools.moments import Moments
@@ -250,7 +251,7 @@ async def _numbers(
     mean, sd = one.mean.copy(), one.sd.copy()
     allowed = await _allowed(made, None, notes)
     if allowed:
-        opened = await _opened_moments(scope.at("overall"), await made.moments("x"), 1, study.release)
+        opened = await _opened_moments(scope.at("overall"), made, await made.moments("x"), 1)
         if opened is not None:
             mean[:1], sd[:1] = opened
     if allowed and groups is not None and by_group is not None:
@@ -263,11 +264,11 @@ async def _numbers(
             sizes = np.append(by_group, made.sizes.n - by_group.sum())
         if await _allowed(grouped, "by", notes):
             moments = await grouped.moments("x", "by", sizes)
-            opened = await _opened_moments(_apart(scope, groups).at("by group"), moments, len(by_group), study.release)
+            opened = await _opened_moments(_apart(scope, groups).at("by group"), grouped, moments, len(by_group))
             if opened is not None:
                 mean[groups.places], sd[groups.places] = opened
     found = replace(one, mean=mean, sd=sd)
-    if study.quantiles:
+    if study.quantiles and (made.sizes.n or study.party.rehearsing):
         found = await _quartiles(study, scope.at("quartiles"), found, groups, by_group is not None, notes)
     smd = difference_of_means(mean[1:], sd[1:])
     return _to_recipients(study, replace(found, smd=smd, test=welch_anova(one.n[1:], mean[1:], sd[1:])))
@@ -285,15 +286,19 @@ async def _allowed(made: Pool, by: str | None, notes: list[str]) -> bool:
 
 
 async def _opened_moments(
-    party: Party, m: Moments, groups: int, release: Release
+    party: Party, made: Pool, m: Moments, groups: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Open means and standard deviations of the first groups, shape (groups,) each."""
-    mean, variance = await open_(party, m.mean[:groups], m.variance[:groups], to=release.to)
+    """Open means and standard deviations of the first groups, shape (groups,) each.
+
+    A standard deviation that is not told apart from none is 0, so that no test is made of rounding.
+    """
+    mean, variance = await open_(party, m.mean[:groups], m.variance[:groups], to=made.release.to)
     if mean is None:
         return None
     n = m.n[:groups].astype(np.float64)
+    told = np.where(variance[:, 0] > spread_floor(made, n), variance[:, 0], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.sqrt(np.maximum(variance[:, 0], 0) * (n / (n - 1)))
+        spread = np.sqrt(told * (n / (n - 1)))
     spread[n < 2] = np.nan
     centre = np.where(n > 0, mean[:, 0], np.nan)
     return np.ldexp(centre, m.exponents[0]), np.ldexp(spread, m.exponents[0])

@@ -134,6 +134,18 @@ def test_columns_that_do_not_vary_have_no_correlation_and_tell_nothing_of_others
     np.testing.assert_allclose(found.correlation[np.ix_(others, others)], reference, atol=1e-7)
 
 
+def test_columns_without_names_are_numbered_over_all_parties() -> None:
+    rng = np.random.default_rng(3)
+
+    async def program(party: Party, own: Any) -> Any:
+        options: dict[str, Any] = {"partition": "columns", "bound": 4}
+        both = [await correlation(party, own, **options), await covariance(party, own, **options)]
+        return [one.names for one in both if one is not None]
+
+    parts = [rng.uniform(size=(20, 2)), None, rng.uniform(size=(20, 1))]
+    assert run(program, parts)[0] == [("X1", "X2", "X3")] * 2
+
+
 @pytest.mark.parametrize(("partition", "looseness"), [("rows", 14), ("columns", 12)])
 def test_a_loose_bound_costs_no_digits(partition: str, looseness: int) -> None:
     rng = np.random.default_rng(8)

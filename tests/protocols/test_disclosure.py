@@ -260,7 +260,7 @@ def test_a_regression_takes_enough_rows_of_each_kind() -> None:
     assert regression(by_rows(Data(data.X, y), 3), Disclosure("test", minimum_cell=8)) != ""
 
 
-@pytest.mark.parametrize(("cell", "fine"), [(11, True), (12, False)])
+@pytest.mark.parametrize(("cell", "fine"), [(3, True), (4, False)])  # of 18 and 14 rows 3 and 6 have the outcome
 def test_columns_at_different_parties(cell: int, fine: bool) -> None:
     data = spector()
     inputs = [(data.X[:, :1], None), (data.X[:, 1:2], data.y), (data.X[:, 2:], None)]

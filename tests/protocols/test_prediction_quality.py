@@ -229,7 +229,12 @@ def test_small_bins_are_put_together() -> None:
     assert found.brier == plain.brier
     curve = run_one(roc_auc, parts(data, 3), "prss", disclosure=SMALL)
     assert 0 < curve.thresholds.size < 21
-    assert_roc(curve, data)
+    # Area and error are told in steps: see test_told_in_steps.py.
+    exact = run_one(roc_auc, parts(data, 3), "prss", grid=curve.thresholds.tolist())
+    assert_roc(exact, data)
+    assert curve.auc == pytest.approx(exact.auc, abs=0.5 / 74)
+    assert curve.sensitivity.tolist() == exact.sensitivity.tolist()
+    assert curve.specificity.tolist() == exact.specificity.tolist()
     cells = np.searchsorted(curve.thresholds, data.X, side="right")
     for label in (0, 1):
         assert np.bincount(cells[data.y == label], minlength=len(curve.thresholds) + 1).min() >= 8

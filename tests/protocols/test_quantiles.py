@@ -241,6 +241,16 @@ def test_rounds_of_a_search_are_those_of_the_docstring() -> None:
     assert whole[0] < base + 2 * 47 + 36
 
 
+def test_rounds_of_a_search_of_five_parties_are_those_of_the_docstring() -> None:
+    async def program(party: Party, own: Any) -> Any:
+        await quantile(party, own, 0.4, bound=64, method="inverted_cdf")
+        return party.costs.rounds
+
+    parts = np.array_split(np.arange(24.0), 5)
+    assert run(program, parts, "prss")[0] == 3 + 84
+    assert run(program, parts, "dealer")[0] == 3 + 60
+
+
 @pytest.mark.parametrize("partition", ["rows", "columns"])
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_it_can_be_prepared(way: dict[str, Any], partition: str) -> None:
@@ -329,6 +339,7 @@ def test_small_groups_are_refused() -> None:
         ({"q": 0.5, "method": "nearest"}, "method is one of"),
         ({"q": 0.5, "resolution": -1}, "resolution"),
         ({"q": 0.5, "grid": (0, 9, 1), "partition": "columns"}, "grid is for"),
+        ({"q": 0.5, "grid": (0, 9, 1), "bound": 9.0}, "grid is for"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments: Any, text: str) -> None:
