@@ -1,0 +1,1 @@
+"""Every analysis at every edge: the reference's answer, or a clear error; never something else."""
