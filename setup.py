@@ -1,7 +1,7 @@
-"""Builds the optional C extension; everything else about the project is in pyproject.toml.
+"""Builds the optional C extensions; everything else about the project is in pyproject.toml.
 
-Where it cannot be built (no compiler, no 128-bit integers) the installation goes on without it, and the fields use
-their numpy twin. ``SOTTOVOCE_DEBUG=1`` builds it with its bounds checked at run time.
+Where they cannot be built (no compiler, no 128-bit integers) the installation goes on without them, and the fields,
+oblivious transfer and lattices use their numpy twins. ``SOTTOVOCE_DEBUG=1`` builds them with run-time bounds checks.
 """
 
 import os
@@ -12,12 +12,13 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "mpc._kernels",
-            sources=["mpc/_kernels.c"],
+            f"mpc.{name}",
+            sources=[f"mpc/{name}.c"],
             include_dirs=[np.get_include()],
             define_macros=[("SOTTOVOCE_DEBUG", "1")] if os.environ.get("SOTTOVOCE_DEBUG") else [],
-            extra_compile_args=[] if os.name == "nt" else ["-O3"],
+            extra_compile_args=[] if os.name == "nt" else ["-O3", "-fwrapv"],
             optional=True,
         )
+        for name in ("_kernels", "_lattice", "_transfers")
     ]
 )

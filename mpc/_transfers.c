@@ -1,0 +1,606 @@
+/*
+ * The loops of oblivious transfer as numpy gufuncs: what stands around AES in mpc.ot.
+ *
+ * The numpy twin is _twin_transfers.py; one test class runs on both. As in _kernels.c there is no Python logic and no
+ * allocation: numpy broadcasts, checks types and core dimensions, allocates and releases the GIL around the loops. No
+ * branch and no address depends on an element, but for `route`, which follows a permutation; its twin is in
+ * ot/networks.py. What numpy cannot check of a shape, the loop checks itself.
+ *
+ * Bits are packed least first: bit i of a row is bit i % 64 of word i / 64.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#include <numpy/ndarrayobject.h>
+#include <numpy/ufuncobject.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#if NPY_BYTE_ORDER != NPY_LITTLE_ENDIAN
+#error "the C loops are for little-endian machines; the numpy twin runs on all"
+#endif
+
+typedef uint8_t u8;
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* GCC with glibc compiles these few functions for several instruction sets and picks one when the module is loaded. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define VECTOR __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define VECTOR
+#endif
+
+#define LOOP(name)                                                                                                     \
+    static int name(PyArrayMethod_Context *context, char *const *data, const npy_intp *dimensions,                     \
+                    const npy_intp *strides, NpyAuxData *aux)
+
+#define UNUSED_ARGUMENTS (void)context, (void)aux
+
+/* Leave a loop, which does not hold the GIL, with an exception. */
+static int refuse(const char *message)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyErr_SetString(PyExc_ValueError, message);
+    PyGILState_Release(state);
+    return -1;
+}
+
+INLINE u64 load(const char *at)
+{
+    u64 x;
+    memcpy(&x, at, 8);
+    return x;
+}
+
+INLINE void store(char *at, u64 x) { memcpy(at, &x, 8); }
+
+/* `count` words that lie `step` bytes apart. */
+INLINE void read_words(u64 *to, const char *from, npy_intp count, npy_intp step)
+{
+    if (step == 8)
+        memcpy(to, from, (size_t)count * 8);
+    else
+        for (npy_intp i = 0; i < count; i++)
+            to[i] = load(from + i * step);
+}
+
+INLINE void write_words(char *to, const u64 *from, npy_intp count, npy_intp step)
+{
+    if (step == 8)
+        memcpy(to, from, (size_t)count * 8);
+    else
+        for (npy_intp i = 0; i < count; i++)
+            store(to + i * step, from[i]);
+}
+
+/* Eight words side by side, which the compiler keeps in whatever vector registers there are. */
+typedef u64 Vec __attribute__((vector_size(64)));
+
+enum { VEC = 8 };
+
+/* ---- bits of 128 rows to 128-bit entries: (128,w)->(w,64,2) ------------------------------------------------------- */
+
+typedef Vec Square[64]; /* VEC matrices of 64 x 64 bits, side by side: a cache line of each row */
+
+/*
+ * Exchange bit i of row j with bit j of row i, in six steps: in step s the two off-diagonal squares of side s change
+ * places, in every square of side 2s (Warren, Hacker's Delight, section 7-3).
+ */
+INLINE void transpose_square(Vec *a)
+{
+    u64 mask = 0xFFFFFFFF;
+#pragma GCC unroll 6
+    for (int s = 32; s; s >>= 1, mask ^= mask << s)
+        for (int j = 0; j < 64; j = ((j | s) + 1) & ~s) {
+            const Vec t = (a[j] >> s ^ a[j | s]) & mask;
+            a[j | s] ^= t;
+            a[j] ^= t << s;
+        }
+}
+
+/* VEC words of each of 128 rows to VEC * 64 entries of two words. */
+VECTOR static void transpose_lanes(Vec *low, Vec *high, u64 *out)
+{
+    transpose_square(low);
+    transpose_square(high);
+    for (int l = 0; l < VEC; l++)
+        for (int i = 0; i < 64; i++) {
+            out[(l * 64 + i) * 2] = ((const u64 *)&low[i])[l];
+            out[(l * 64 + i) * 2 + 1] = ((const u64 *)&high[i])[l];
+        }
+}
+
+LOOP(transpose)
+{
+    const npy_intp words = dimensions[2], row = strides[2], step = strides[3]; /* dimensions: outer, 128, w, 64, 2 */
+    const npy_intp out_word = strides[4], out_entry = strides[5], out_half = strides[6];
+    const int packed = out_word == 64 * 16 && out_entry == 16 && out_half == 8;
+    UNUSED_ARGUMENTS;
+    for (npy_intp o = 0; o < dimensions[0]; o++)
+        for (npy_intp w = 0; w < words; w += VEC) {
+            const npy_intp count = words - w < VEC ? words - w : VEC;
+            const char *in = data[0] + o * strides[0] + w * step;
+            char *out = data[1] + o * strides[1] + w * out_word;
+            Square low, high;
+            u64 entries[VEC * 64 * 2];
+            if (count < VEC) {
+                memset(low, 0, sizeof low);
+                memset(high, 0, sizeof high);
+            }
+            for (int j = 0; j < 64; j++)
+                if (count == VEC && step == 8) { /* of a size that is known, without a call */
+                    memcpy(&low[j], in + j * row, sizeof low[j]);
+                    memcpy(&high[j], in + (64 + j) * row, sizeof high[j]);
+                }
+                else {
+                    read_words((u64 *)&low[j], in + j * row, count, step);
+                    read_words((u64 *)&high[j], in + (64 + j) * row, count, step);
+                }
+            if (packed && count == VEC && (uintptr_t)out % 8 == 0) {
+                transpose_lanes(low, high, (u64 *)out);
+                continue;
+            }
+            transpose_lanes(low, high, entries);
+            for (npy_intp l = 0; l < count; l++)
+                for (npy_intp i = 0; i < 64; i++)
+                    write_words(out + l * out_word + i * out_entry, entries + (l * 64 + i) * 2, 2, out_half);
+        }
+    return 0;
+}
+
+/* ---- sums over the leaves of a tree: (m,w)->(w),(k,w), m = 2^k ----------------------------------------------------- */
+
+enum { LANE_VECS = 4, LANE = LANE_VECS * VEC, MOST_DEPTH = 8, MOST_PAIRS = 1 << (MOST_DEPTH - 1) };
+
+typedef Vec Lane[LANE_VECS];
+
+/*
+ * a[0] becomes the sum of all leaves, bits[b] the sum of the leaves whose number has bit b: pairs of leaves, which
+ * differ in the lowest bit that is left, are added up, level by level; 2 (m - 1) additions in all. Here are the levels
+ * above the first: a holds the sums of the pairs of leaves.
+ */
+VECTOR static void fold_lane(Lane *a, int depth, Lane *bits)
+{
+    for (int b = 1; b < depth; b++) {
+        Lane sum = {{0}};
+        for (int y = 0; y < 1 << (depth - b - 1); y++)
+            for (int v = 0; v < LANE_VECS; v++) {
+                const Vec odd = a[2 * y + 1][v];
+                sum[v] ^= odd;
+                a[y][v] = a[2 * y][v] ^ odd;
+            }
+        memcpy(bits[b], sum, sizeof sum);
+    }
+}
+
+/* The first level, from packed rows. */
+VECTOR static void fold_pairs(const char *in, npy_intp leaf, Lane *a, npy_intp pairs, Lane *bits)
+{
+    Lane sum = {{0}};
+    for (npy_intp y = 0; y < pairs; y++, in += 2 * leaf) {
+        Lane even, odd;
+        memcpy(even, in, sizeof even);
+        memcpy(odd, in + leaf, sizeof odd);
+        for (int v = 0; v < LANE_VECS; v++) {
+            sum[v] ^= odd[v];
+            a[y][v] = even[v] ^ odd[v];
+        }
+    }
+    memcpy(bits[0], sum, sizeof sum);
+}
+
+INLINE void write_lane(char *to, const Vec *from, npy_intp count, npy_intp step)
+{
+    if (step == 8 && count == LANE)
+        memcpy(to, from, sizeof(Lane));
+    else
+        write_words(to, (const u64 *)from, count, step);
+}
+
+LOOP(fold)
+{
+    const npy_intp leaves = dimensions[1], words = dimensions[2], depth = dimensions[3];
+    const npy_intp leaf = strides[3], step = strides[4], total_step = strides[5], bit = strides[6], bit_step = strides[7];
+    UNUSED_ARGUMENTS;
+    if (depth < 1 || depth > MOST_DEPTH || leaves != (npy_intp)1 << depth)
+        return refuse("fold takes 2^k rows of leaves to k rows of sums, k from 1 to 8");
+    for (npy_intp o = 0; o < dimensions[0]; o++)
+        for (npy_intp w = 0; w < words; w += LANE) {
+            const npy_intp count = words - w < LANE ? words - w : LANE;
+            const char *in = data[0] + o * strides[0] + w * step;
+            Lane a[MOST_PAIRS], bits[MOST_DEPTH];
+            if (step == 8 && count == LANE)
+                fold_pairs(in, leaf, a, leaves / 2, bits);
+            else {
+                memset(bits[0], 0, sizeof bits[0]);
+                for (npy_intp y = 0; y < leaves / 2; y++) {
+                    Lane pair[2] = {{{0}}};
+                    read_words((u64 *)pair[0], in + 2 * y * leaf, count, step);
+                    read_words((u64 *)pair[1], in + (2 * y + 1) * leaf, count, step);
+                    for (int v = 0; v < LANE_VECS; v++) {
+                        bits[0][v] ^= pair[1][v];
+                        a[y][v] = pair[0][v] ^ pair[1][v];
+                    }
+                }
+            }
+            fold_lane(a, (int)depth, bits);
+            write_lane(data[1] + o * strides[1] + w * total_step, a[0], count, total_step);
+            for (npy_intp b = 0; b < depth; b++)
+                write_lane(data[2] + o * strides[2] + b * bit + w * bit_step, bits[b], count, bit_step);
+        }
+    return 0;
+}
+
+/* ---- corrections: (w),(k),(k,w)->(k,w) ----------------------------------------------------------------------------- */
+
+/* out = x ^ (row & mask); the arrays are apart, or out is x. */
+VECTOR static void add_masked(const char *row, u64 mask, const char *x, char *out, npy_intp words)
+{
+    npy_intp w = 0;
+    for (; w + VEC <= words; w += VEC) {
+        Vec r, v;
+        memcpy(&r, row + 8 * w, sizeof r);
+        memcpy(&v, x + 8 * w, sizeof v);
+        v ^= r & mask;
+        memcpy(out + 8 * w, &v, sizeof v);
+    }
+    for (; w < words; w++)
+        store(out + 8 * w, load(x + 8 * w) ^ (load(row + 8 * w) & mask));
+}
+
+/* x + row * mask for every mask, of ones or zeros. */
+LOOP(correct)
+{
+    const npy_intp words = dimensions[1], depth = dimensions[2];
+    const npy_intp row_step = strides[4], mask_step = strides[5], x_bit = strides[6], x_step = strides[7];
+    const npy_intp out_bit = strides[8], out_step = strides[9];
+    UNUSED_ARGUMENTS;
+    for (npy_intp o = 0; o < dimensions[0]; o++)
+        for (npy_intp b = 0; b < depth; b++) {
+            const char *row = data[0] + o * strides[0], *x = data[2] + o * strides[2] + b * x_bit;
+            char *out = data[3] + o * strides[3] + b * out_bit;
+            const u64 mask = load(data[1] + o * strides[1] + b * mask_step);
+            if (row_step == 8 && x_step == 8 && out_step == 8)
+                add_masked(row, mask, x, out, words);
+            else
+                for (npy_intp w = 0; w < words; w++)
+                    store(out + w * out_step, load(x + w * x_step) ^ (load(row + w * row_step) & mask));
+        }
+    return 0;
+}
+
+/* ---- what the hash does around AES: (n,2),(),(),(b)->(n,b,2) and (n,2),(n,b,2)->(n,b,2) ---------------------------- */
+
+/* The same for one block each and numbers that follow one another, from and to packed arrays: four entries at a time. */
+VECTOR static void spread_one(const char *x, u64 first, u64 block, char *out, npy_intp n)
+{
+    const Vec even = {~(u64)0, 0, ~(u64)0, 0, ~(u64)0, 0, ~(u64)0, 0};
+    Vec index = {0, 0, 1, 1, 2, 2, 3, 3};
+    npy_intp i = 0;
+    index += first;
+    for (; i + VEC / 2 <= n; i += VEC / 2, index += VEC / 2) {
+        Vec v;
+        memcpy(&v, x + 16 * i, sizeof v);
+        v ^= ((index << 32 | block) & even) | (index >> 32 & ~even);
+        memcpy(out + 16 * i, &v, sizeof v);
+    }
+    for (; i < n; i++) {
+        const u64 last = first + (u64)i;
+        store(out + 16 * i, load(x + 16 * i) ^ (last << 32 | block));
+        store(out + 16 * i + 8, load(x + 16 * i + 8) ^ last >> 32);
+    }
+}
+
+/* Key n + ((first + step * n) * 2^32 + block), for each block, a number of 32 bits. */
+LOOP(spread)
+{
+    const npy_intp n = dimensions[1], blocks = dimensions[3]; /* dimensions: outer, n, 2, b */
+    const npy_intp entry = strides[5], word = strides[6], block_step = strides[7];
+    const npy_intp out_entry = strides[8], out_block = strides[9], out_word = strides[10];
+    UNUSED_ARGUMENTS;
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        const u64 first = load(data[1] + o * strides[1]), step = load(data[2] + o * strides[2]);
+        if (blocks == 1 && step == 1 && entry == 16 && word == 8 && out_entry == 16 && out_word == 8) {
+            const u64 block = load(data[3] + o * strides[3]) & 0xFFFFFFFF;
+            spread_one(data[0] + o * strides[0], first, block, data[4] + o * strides[4], n);
+            continue;
+        }
+        for (npy_intp i = 0; i < n; i++) {
+            const char *x = data[0] + o * strides[0] + i * entry, *block = data[3] + o * strides[3];
+            char *out = data[4] + o * strides[4] + i * out_entry;
+            const u64 index = first + step * (u64)i, low = load(x) ^ index << 32, high = load(x + word) ^ index >> 32;
+            for (npy_intp b = 0; b < blocks; b++, out += out_block, block += block_step) {
+                store(out, low ^ (load(block) & 0xFFFFFFFF));
+                store(out + out_word, high);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Key n + each of its blocks. */
+LOOP(gather)
+{
+    const npy_intp n = dimensions[1], blocks = dimensions[3]; /* dimensions: outer, n, 2, b */
+    const npy_intp entry = strides[3], word = strides[4];
+    const npy_intp in_entry = strides[5], in_block = strides[6], in_word = strides[7];
+    const npy_intp out_entry = strides[8], out_block = strides[9], out_word = strides[10];
+    const int packed = word == 8 && in_word == 8 && out_word == 8 && entry == 16 && in_entry == 16 && out_entry == 16;
+    UNUSED_ARGUMENTS;
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        if (blocks == 1 && packed) {
+            const char *x = data[0] + o * strides[0], *in = data[1] + o * strides[1];
+            add_masked(x, ~(u64)0, in, data[2] + o * strides[2], 2 * n);
+            continue;
+        }
+        for (npy_intp i = 0; i < n; i++) {
+            const char *x = data[0] + o * strides[0] + i * entry, *in = data[1] + o * strides[1] + i * in_entry;
+            char *out = data[2] + o * strides[2] + i * out_entry;
+            const u64 low = load(x), high = load(x + word);
+            for (npy_intp b = 0; b < blocks; b++, in += in_block, out += out_block) {
+                const u64 in_low = load(in), in_high = load(in + in_word); /* out may be in */
+                store(out, low ^ in_low);
+                store(out + out_word, high ^ in_high);
+            }
+        }
+    }
+    return 0;
+}
+
+/* ---- both keys of a transfer, in the order that the chooser asks for: (n,2),(b),(2)->(2,n,2), b = ceil(n / 8) ------ */
+
+typedef u64 Entry __attribute__((vector_size(16)));
+
+LOOP(both)
+{
+    const npy_intp n = dimensions[1], bytes = dimensions[3]; /* dimensions: outer, n, 2, b */
+    UNUSED_ARGUMENTS;
+    if (bytes != (n + 7) / 8)
+        return refuse("both takes a bit for each entry, eight in a byte");
+    if ((n > 1 && (strides[4] != 16 || strides[9] != 16)) || (bytes > 1 && strides[6] != 1) ||
+        (n > 0 && (strides[5] != 8 || strides[10] != 8)))
+        return refuse("both takes arrays in one piece");
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        const char *keys = data[0] + o * strides[0], *words = data[2] + o * strides[2];
+        const u8 *flips = (const u8 *)data[1] + o * strides[1];
+        const Entry delta = {load(words), load(words + strides[7])};
+        char *zero = data[3] + o * strides[3], *one = zero + strides[8];
+        for (npy_intp i = 0; i < n; i++) {
+            Entry key; /* entries of 16 bytes are aligned, wider vectors of them are not */
+            memcpy(&key, keys + 16 * i, sizeof key);
+            key ^= delta & -(u64)(flips[i / 8] >> i % 8 & 1);
+            memcpy(zero + 16 * i, &key, sizeof key);
+            key ^= delta;
+            memcpy(one + 16 * i, &key, sizeof key);
+        }
+    }
+    return 0;
+}
+
+/* ---- random sums of entries: (n,2),(n,2)->(128,2) ------------------------------------------------------------------ */
+
+enum { WEIGHT_BYTES = 16, BYTE_VALUES = 256 };
+
+/*
+ * Row i becomes the sum of the entries whose weight has bit i (Arlazarov et al., "four Russians": the entries are added
+ * up by the values of each byte of their weights, and these sums by the bits of the values). Weights are public.
+ */
+LOOP(combine)
+{
+    const npy_intp n = dimensions[1], entry = strides[3], word = strides[4]; /* dimensions: outer, n, 2, 128 */
+    const npy_intp weight_entry = strides[5], weight_word = strides[6], out_row = strides[7], out_word = strides[8];
+    UNUSED_ARGUMENTS;
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        u64 sums[WEIGHT_BYTES][BYTE_VALUES][2];
+        memset(sums, 0, sizeof sums);
+        for (npy_intp i = 0; i < n; i++) {
+            const char *x = data[0] + o * strides[0] + i * entry, *w = data[1] + o * strides[1] + i * weight_entry;
+            const u64 low = load(x), high = load(x + word), weights[2] = {load(w), load(w + weight_word)};
+            for (int byte = 0; byte < WEIGHT_BYTES; byte++) {
+                u64 *sum = sums[byte][weights[byte / 8] >> byte % 8 * 8 & 255];
+                sum[0] ^= low;
+                sum[1] ^= high;
+            }
+        }
+        for (int row = 0; row < 8 * WEIGHT_BYTES; row++) {
+            char *out = data[2] + o * strides[2] + row * out_row;
+            u64 low = 0, high = 0;
+            for (int value = 0; value < BYTE_VALUES; value++) {
+                const u64 mask = -(u64)(value >> row % 8 & 1);
+                low ^= sums[row / 8][value][0] & mask;
+                high ^= sums[row / 8][value][1] & mask;
+            }
+            store(out, low);
+            store(out + out_word, high);
+        }
+    }
+    return 0;
+}
+
+/* ---- setting the switches of a permutation network: (n)->(4,n),(s) -------------------------------------------------- */
+
+#define NOBODY UINT32_MAX
+
+/* A network: output o shows input source[o], and input i is shown at output[i]. */
+typedef struct {
+    u32 *source, *output;
+} Wiring;
+
+/*
+ * Set the outer switches of a network of `rows` wires, at least 1, and find what its halves, of (rows + 1) / 2 and
+ * rows / 2 wires, must do. Switch k of a layer is at k * stride: one for each pair of inputs, and one for each pair of
+ * outputs but the last, which goes straight. One step for each pair of outputs, whatever the permutation.
+ */
+static void route_outer(Wiring all, u32 rows, Wiring even, Wiring odd, u8 *input, u8 *output, size_t stride)
+{
+    const u32 pairs = rows / 2 + rows % 2;
+
+    for (u32 pair = 0; pair < pairs; pair++)
+        even.source[pair] = NOBODY;
+    for (u32 pair = pairs; pair-- > 0;) {
+        u32 o = 2 * pair;
+        if (even.source[pair] != NOBODY)
+            continue; /* on a cycle that has been followed */
+        do {
+            /* Output o is fed by the even half, so the input that it shows goes there. */
+            u32 i = all.source[o];
+            even.source[o / 2] = i / 2;
+            even.output[i / 2] = o / 2;
+            if (i == rows - 1 && i % 2 == 0)
+                break; /* a wire without a partner, at the end of the way that begins with the last output */
+            input[i / 2 * stride] = i % 2;
+            /* The partner of the input goes to the odd half, so the output that shows it is fed from there. */
+            i ^= 1;
+            o = all.output[i];
+            odd.source[o / 2] = i / 2;
+            odd.output[i / 2] = o / 2;
+            if (o / 2 < pairs - 1)
+                output[o / 2 * stride] = o % 2 == 0;
+            o ^= 1;
+        } while (o / 2 != pair);
+    }
+}
+
+/* How many numbers below the limit do not have the bit. */
+static size_t without_bit(size_t limit, size_t bit)
+{
+    const size_t rest = limit % (2 * bit);
+    return limit / (2 * bit) * bit + (rest < bit ? rest : bit);
+}
+
+/* `now` is a permutation of so many rows; both wirings have room for as many. */
+static void route_all(Wiring now, Wiring next, u32 rows, u8 *bits, u8 *end)
+{
+    for (size_t stride = 1; stride < rows; stride *= 2) {
+        const Wiring swap = now;
+        u32 at = 0, residue = 0;
+
+        if (2 * stride < rows)
+            end -= without_bit(rows - 2 * stride, stride); /* output layers come in the opposite order */
+        for (size_t k = 0; k < stride; k++) {
+            /* The network of a residue class modulo the stride; the halves of each network lie side by side. */
+            const u32 size = (u32)((rows - residue + stride - 1) / stride), half = size / 2 + size % 2;
+            const Wiring all = {now.source + at, now.output + at};
+            const Wiring even = {next.source + at, next.output + at};
+            const Wiring odd = {next.source + at + half, next.output + at + half};
+            u32 bit = (u32)(stride / 2);
+
+            route_outer(all, size, even, odd, bits + residue, end + residue, stride);
+            at += size;
+            while (residue & bit) { /* count on in reversed order of the bits */
+                residue ^= bit;
+                bit /= 2;
+            }
+            residue |= bit;
+        }
+        bits += without_bit(rows - stride, stride);
+        now = next;
+        next = swap;
+    }
+}
+
+/* The permutation of the rows; at scratch is room for four of them, behind it for all switches. */
+LOOP(route)
+{
+    const npy_intp rows = dimensions[1], switches = dimensions[3]; /* dimensions: outer, n, 4, s */
+    npy_intp levels = 0;
+    UNUSED_ARGUMENTS;
+    while ((npy_intp)1 << levels < rows && levels < 32)
+        levels++;
+    if (rows < 1 || levels > 31 || switches != rows * levels - ((npy_intp)1 << levels) + 1)
+        return refuse("route takes 1 to 2^31 rows and has as many bits as there are switches");
+    if (rows > 1 && (strides[4] != rows * 4 || strides[5] != 4 || (switches > 1 && strides[6] != 1)))
+        return refuse("route takes arrays in one piece");
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        u32 *scratch = (u32 *)(data[1] + o * strides[1]);
+        u8 *bits = (u8 *)(data[2] + o * strides[2]);
+        const Wiring now = {scratch, scratch + rows}, next = {scratch + 2 * rows, scratch + 3 * rows};
+
+        for (npy_intp i = 0; i < rows; i++)
+            now.output[i] = NOBODY;
+        for (npy_intp l = 0; l < rows; l++) {
+            u32 i;
+            memcpy(&i, data[0] + o * strides[0] + l * strides[3], 4);
+            if (i >= rows || now.output[i] != NOBODY)
+                return refuse("not a permutation");
+            now.source[l] = i;
+            now.output[i] = (u32)l;
+        }
+        route_all(now, next, (u32)rows, bits, bits + switches);
+    }
+    return 0;
+}
+
+/* ---- the module --------------------------------------------------------------------------------------------------- */
+
+enum { MOST_OPERANDS = 8 };
+
+typedef struct {
+    const char *name, *signature;
+    const char *operands; /* W uint64, I uint32, B uint8; inputs first */
+    int inputs;
+    PyArrayMethod_StridedLoop *loop;
+} Function;
+
+static const Function functions[] = {
+    {"transpose", "(128,w)->(w,64,2)", "WW", 1, transpose},
+    {"fold", "(m,w)->(w),(k,w)", "WWW", 1, fold},
+    {"correct", "(w),(k),(k,w)->(k,w)", "WWWW", 3, correct},
+    {"spread", "(n,2),(),(),(b)->(n,b,2)", "WWWWW", 4, spread},
+    {"gather", "(n,2),(n,b,2)->(n,b,2)", "WWW", 2, gather},
+    {"both", "(n,2),(b),(2)->(2,n,2)", "WBWW", 3, both},
+    {"combine", "(n,2),(n,2)->(128,2)", "WWW", 2, combine},
+    {"route", "(n)->(4,n),(s)", "IIB", 1, route},
+};
+
+/* Add a function to the module; 0, or -1 with an exception set. */
+static int add_function(PyObject *module, const Function *function)
+{
+    PyArray_DTypeMeta *dtypes[MOST_OPERANDS];
+    const int total = (int)strlen(function->operands), outputs = total - function->inputs;
+    PyType_Slot slots[] = {{NPY_METH_strided_loop, function->loop}, {0, NULL}};
+    PyArrayMethod_Spec spec = {function->name, function->inputs, outputs, NPY_NO_CASTING,
+                               NPY_METH_NO_FLOATINGPOINT_ERRORS, dtypes, slots};
+    PyObject *ufunc;
+    int failed;
+
+    for (int i = 0; i < total; i++)
+        dtypes[i] = function->operands[i] == 'W'   ? &PyArray_UInt64DType
+                    : function->operands[i] == 'I' ? &PyArray_UInt32DType
+                                                   : &PyArray_UInt8DType;
+    ufunc = PyUFunc_FromFuncAndDataAndSignature(NULL, NULL, NULL, 0, function->inputs, outputs, PyUFunc_None,
+                                                function->name, NULL, 0, function->signature);
+    if (ufunc == NULL)
+        return -1;
+    failed = PyUFunc_AddLoopFromSpec(ufunc, &spec) < 0 || PyModule_AddObjectRef(module, function->name, ufunc) < 0;
+    Py_DECREF(ufunc);
+    return failed ? -1 : 0;
+}
+
+static int execute(PyObject *module)
+{
+    import_array1(-1);
+    import_umath1(-1);
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+        if (add_function(module, &functions[i]) < 0)
+            return -1;
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, execute}, {0, NULL}};
+
+static PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "mpc._transfers",
+    .m_doc = "C loops of oblivious transfer; see mpc.ot.",
+    .m_size = 0,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__transfers(void) { return PyModuleDef_Init(&definition); }

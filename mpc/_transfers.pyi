@@ -1,0 +1,12 @@
+"""C loops of oblivious transfer, see ``mpc.ot``; built where a C compiler is found."""
+
+from numpy import ufunc
+
+transpose: ufunc
+fold: ufunc
+correct: ufunc
+spread: ufunc
+gather: ufunc
+both: ufunc
+combine: ufunc
+route: ufunc
