@@ -16,6 +16,7 @@ from mpc._copying import join
 from mpc.errors import RangeError
 from mpc.masks import Masked, Structure
 from mpc.opening import open_flat, unpack
+from mpc.preprocessing.answers import all_of
 from mpc.share import FRACTION_BITS, Share
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ async def products(party: Party, name: str, jobs: Sequence[tuple[Share, Share, O
     # 4. xy = (d + a)(e + b), term by term on our summands.
     results = []
     cost = party.cost_of(name)
-    for (x, y, operation), (a_i, b_i, answer), magnitude in zip(jobs, pending, magnitudes, strict=True):
+    answers = await all_of([answer for *_, answer in pending])
+    for (x, y, operation), (a_i, b_i, _), c_i, magnitude in zip(jobs, pending, answers, magnitudes, strict=True):
         d, e = (s.masked.offset if s.masked is not None else public[id(s)] for s in (x, y))
-        c_i = await answer
         combine = _combine_entries if operation == "multiply" else _combine_matrices
         values = combine(x.field, d, e, a_i, b_i, c_i, party.rank == 0)
         inner = x.shape[-1] if operation == "matmul" else 1

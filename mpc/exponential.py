@@ -11,9 +11,10 @@ import numpy as np
 from mpc.arithmetic import mask, multiply, products, truncate
 from mpc.bits import Addends, inverted, open_addends, planes_to_field, sum_planes, take_signs, words_share
 from mpc.errors import RangeError
-from mpc.normalise import ceil_log2, guard_bits, masked_at, rescaled, room, side_by_side, weighted
+from mpc.normalise import ceil_log2, guard_bits, masked_at, rescaled, room, weighted
 from mpc.series import POWER_SCALE, evaluate, power_series
 from mpc.share import Share, stack
+from mpc.tasks import side_by_side
 from mpc.words import W64
 
 if TYPE_CHECKING:

@@ -10,10 +10,8 @@ all j, in as many rounds as one comparison takes.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +23,7 @@ from mpc.bits import half_sum, inverted, open_addends, planes_to_field, take_sig
 from mpc.errors import RangeError
 from mpc.series import POWER_SCALE
 from mpc.share import Share, stack
+from mpc.tasks import side_by_side
 
 if TYPE_CHECKING:
     from mpc.field import Field, FieldArray
@@ -76,19 +75,6 @@ async def masked_at(party: Party, x: Share, scale: int) -> Share:
     if x.scale > scale:
         return await truncate(party, x, scale)
     return await mask(party, x.lifted(scale))
-
-
-@contextlib.asynccontextmanager
-async def side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
-    """Open a group of tasks whose failure is the failure of the first that failed, not a group of them.
-
-    A peer's fault fails all of them, and each says the same of it.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
 
 
 # ---- the octave ---------------------------------------------------------------------------------

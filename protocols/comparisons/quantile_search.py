@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mpc import Party, Share, is_negative, less_than, multiply, open_, stack
 from mpc.logic import maximum
-from mpc.normalise import side_by_side
+from mpc.tasks import side_by_side
 from protocols.comparisons.rank_sums import whole_bound
 from protocols.pools.pool import INPUT_SCALE
 from protocols.pools.row_pool import RowPool, total

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpc import Party, Share, concatenate, less_than, matmul, multiply, sigmoid, stack, truncate, truncate_all
-from mpc.normalise import side_by_side
+from mpc.tasks import side_by_side
 from protocols.regression.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan, penalised
 from protocols.regression.standardise import DESIGN_SCALE, Design, reach
 from protocols.shares import clamped

@@ -26,7 +26,7 @@ from mpc import (
     truncate,
     truncate_all,
 )
-from mpc.normalise import side_by_side
+from mpc.tasks import side_by_side
 from protocols.regression.fit import COEFFICIENT_SCALE, LARGEST_COEFFICIENT, Fit, Plan, penalised
 from protocols.regression.standardise import Design
 from protocols.shares import clamped

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc import Party, Share, concatenate, matmul, multiply, open_, sigmoid, truncate
-from mpc.normalise import side_by_side
+from mpc.tasks import side_by_side
 from protocols.agreement import agree
 from protocols.regression.model import SharedModel
 from protocols.regression.newton import LARGEST_PREDICTOR

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, Share, concatenate, less_than, mask, matmul, multiply, open_, truncate, truncate_all
 from mpc.elementary import divide, sqrt
-from mpc.normalise import side_by_side
+from mpc.tasks import side_by_side
+from protocols.distributions import chi_squared_tail
 from protocols.pools.joining import pool
 from protocols.pools.pool import Pool
 from protocols.pools.variables import Categorical, Label, Variable, categorical
@@ -363,11 +364,9 @@ def _tested(
     difference: NDArray[np.float64], covariance: NDArray[np.float64], occupied: NDArray[np.bool_]
 ) -> tuple[float, int, float]:
     """Return the statistic over all occupied groups but the last, its degrees of freedom and its p-value."""
-    from scipy.stats import chi2
-
     kept = np.flatnonzero(occupied)[:-1]
     u, v = difference[kept], covariance[np.ix_(kept, kept)]
     if np.abs(v).max(initial=0.0) < _NO_SPREAD:
         return 0.0, kept.size, 1.0 if kept.size else float("nan")
     statistic = max(0.0, float(u @ np.linalg.pinv((v + v.T) / 2, rcond=_SINGULAR, hermitian=True) @ u))
-    return statistic, kept.size, float(chi2.sf(statistic, kept.size))
+    return statistic, kept.size, chi_squared_tail(statistic, kept.size)
