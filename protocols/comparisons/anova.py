@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mpc import DataError, Party, open_
 from protocols.comparisons.group_means import between, coarse, spread_floor, weighted
 from protocols.comparisons.grouped import grouped_pool, one_column
+from protocols.distributions import f_tail
 from protocols.pools.moments import Moments
 from protocols.pools.pool import Pool
 from protocols.pools.variables import Label
@@ -160,15 +161,13 @@ def _anova_result(
     made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], squares: list[float], exponent: int, *, varies: bool
 ) -> AnovaResult:
     """Make the test of sums of squares in units of ``4^exponent``."""
-    from scipy import stats
-
     between, within = squares[0], squares[1] if varies else 0.0
     df = (float(n.size - 1), float(n.sum() - n.size))
     reasons: tuple[str, ...] = ()
     statistic = p_value = math.nan
     if varies and min(df) > 0:
         statistic = (between / df[0]) / (within / df[1])
-        p_value = float(stats.f.sf(statistic, *df))
+        p_value = f_tail(statistic, *df)
         reasons = coarse(within / made.sizes.n)
     else:
         reasons = ("there is no F: the values do not vary within the groups, or by less than the bound lets be seen",)
@@ -199,8 +198,6 @@ async def _welch_anova(
     party: Party, made: Pool, m: Moments, n: NDArray[np.int64], kept: NDArray[np.intp]
 ) -> AnovaResult | None:
     """Open means and variances of the groups, and make Welch's test of them."""
-    from scipy import stats
-
     opened = await open_(party.at("open"), m.mean[kept, 0], m.variance[kept, 0], to=made.release.to)
     if opened[0] is None:
         return None
@@ -218,7 +215,7 @@ async def _welch_anova(
         numerator = float(weights @ (means - centre) ** 2) / (g - 1)
         statistic = numerator / (1 + 2 * (g - 2) / (g**2 - 1) * spread)
         df = (g**2 - 1) / (3 * spread)
-        p_value = float(stats.f.sf(statistic, g - 1, df))
+        p_value = f_tail(statistic, g - 1, df)
         reasons = coarse(variances)
     else:
         reasons = ("there is no F: the values of a group do not vary, or by less than the bound lets be seen",)

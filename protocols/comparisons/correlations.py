@@ -14,6 +14,7 @@ from mpc import DataError, Party, Share, matmul, multiply, open_, stack, truncat
 from mpc.normalise import normalise, rescaled
 from mpc.series import evaluate, inverse_root_series
 from protocols.comparisons.rank_sums import doubled_ranks, in_steps, ranked_keys, ranking
+from protocols.distributions import normal_half_width, t_tail
 from protocols.pools.joining import pool
 from protocols.pools.pool import Pool
 from protocols.pools.variables import Numeric, numeric
@@ -370,13 +371,11 @@ def _result(
 
 def correlation_p_values(r: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Return two-sided p-values of ``t = r sqrt((n - 2) / (1 - r^2))`` with n - 2 degrees of freedom."""
-    from scipy import stats
-
     if n < 3:
         return np.full(r.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(r) * np.sqrt((n - 2) / ((1 - r) * (1 + r)))
-    return np.asarray(2 * stats.t.sf(t, n - 2), dtype=np.float64)
+    return np.asarray(2 * t_tail(t, n - 2), dtype=np.float64)
 
 
 def correlation_intervals(r: NDArray[np.float64], n: int, kind: str, confidence: float) -> NDArray[np.float64]:
@@ -385,12 +384,10 @@ def correlation_intervals(r: NDArray[np.float64], n: int, kind: str, confidence:
     The variance of z is ``1 / (n - 3)`` for Pearson's coefficient, ``(1 + r^2 / 2) / (n - 3)`` for Spearman's (Bonett,
     Wright, Psychometrika 2000).
     """
-    from scipy import stats
-
     if n < 4:
         return np.full((*r.shape, 2), np.nan)
     factor = 1 + r**2 / 2 if kind == "spearman" else np.ones_like(r)
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * np.sqrt(factor / (n - 3))
+    half = normal_half_width(confidence) * np.sqrt(factor / (n - 3))
     with np.errstate(divide="ignore"):
         z = np.arctanh(r)
     return np.stack([np.tanh(z - half), np.tanh(z + half)], axis=-1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mpc import DataError, Party, Share, open_, truncate_all
 from protocols.comparisons.group_means import coarse, spread_floor, weighted
 from protocols.comparisons.grouped import grouped_pool, one_column
+from protocols.distributions import t_quantile, t_tail
 from protocols.pools.joining import pool
 from protocols.pools.moments import COVARIANCE_SCALE, MEAN_SCALE, Moments
 from protocols.pools.pool import Pool
@@ -162,8 +163,6 @@ async def t_test(
     Cost with rows and n parties, besides that of making the pool: sizes (2 rounds), :meth:`Pool.moments` (5
     rounds), and 1 round and 3 elements for the result; Student 2 rounds and 3 elements more.
     """
-    from scipy import stats
-
     _check_choices(kind, alternative, confidence)
     release = Release.of(party, to, disclosure)
     terms: dict[str, object] = {"kind": kind, "mean": float(mean), "alternative": alternative, "confidence": confidence}
@@ -197,8 +196,8 @@ async def t_test(
     else:
         reasons = coarse(variances)
         statistic = (centre - null) / error
-        p_value = _p_value(stats.t(df), statistic, alternative)
-        interval = _interval(centre, error, stats.t(df), alternative, confidence)
+        p_value = _p_value(df, statistic, alternative)
+        interval = _interval(centre, error, df, alternative, confidence)
         with np.errstate(over="ignore", under="ignore"):
             interval = np.ldexp(interval, exponent)
     groups = tuple(map(str, made.categories["group"])) if "group" in made.categories else ()
@@ -357,19 +356,17 @@ def _joined(columns: dict[str, Numeric], rank: int) -> Numeric:
     )
 
 
-def _p_value(distribution: Any, statistic: float, alternative: str) -> float:
+def _p_value(df: float, statistic: float, alternative: str) -> float:
     if alternative == "less":
-        return float(distribution.cdf(statistic))
+        return float(t_tail(-statistic, df))
     if alternative == "greater":
-        return float(distribution.sf(statistic))
-    return float(2 * distribution.sf(abs(statistic)))
+        return float(t_tail(statistic, df))
+    return float(2 * t_tail(abs(statistic), df))
 
 
-def _interval(
-    estimate: float, std_err: float, distribution: Any, alternative: str, confidence: float
-) -> NDArray[np.float64]:
+def _interval(estimate: float, std_err: float, df: float, alternative: str, confidence: float) -> NDArray[np.float64]:
     if alternative == "two-sided":
-        half = std_err * float(distribution.ppf((1 + confidence) / 2))
+        half = std_err * t_quantile((1 + confidence) / 2, df)
         return np.array([estimate - half, estimate + half])
-    reach = std_err * float(distribution.ppf(confidence))
+    reach = std_err * t_quantile(confidence, df)
     return np.array([-np.inf, estimate + reach] if alternative == "less" else [estimate - reach, np.inf])

@@ -7,18 +7,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.distributions import normal_half_width, normal_tail
+
 
 def asymptotic_p_value(u: float, n: NDArray[np.int64], ties: float, alternative: str) -> float:
     """Return p from the normal distribution, corrected for ties (``sum (t^3 - t)``) and for continuity."""
-    from scipy import stats
-
     first, second = int(n[0]), int(n[1])
     total, pairs = first + second, first * second
     variance = pairs / 12 * (total + 1 - ties / (total * (total - 1))) if total > 1 else 0.0
     if not variance > 0:
         return 1.0 if pairs else math.nan
     tested = {"greater": u, "less": pairs - u, "two-sided": max(u, pairs - u)}[alternative]
-    p = float(stats.norm.sf((tested - pairs / 2 - 0.5) / math.sqrt(variance)))
+    p = float(normal_tail((tested - pairs / 2 - 0.5) / math.sqrt(variance)))
     return min(1.0, 2 * p) if alternative == "two-sided" else p
 
 
@@ -55,11 +55,11 @@ def newcombe_interval(estimate: float, n: NDArray[np.int64], confidence: float) 
     The ends are where the estimate is z standard errors away, for the variance of Hanley and McNeil
     (Radiology 1982) with ``N = (n1 + n2) / 2 - 1`` in place of ``n1 - 1`` and ``n2 - 1``.
     """
-    from scipy import optimize, stats
+    from scipy import optimize
 
     if math.isnan(estimate):
         return np.array([math.nan, math.nan])
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = normal_half_width(confidence)
     mean_less_one, pairs = n.sum() / 2 - 1, float(n[0]) * float(n[1])
 
     def beyond(theta: float) -> float:

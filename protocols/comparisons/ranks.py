@@ -15,6 +15,7 @@ from protocols.comparisons.grouped import grouped_pool
 from protocols.comparisons.rank_distributions import asymptotic_p_value, exact_p_value, newcombe_interval
 from protocols.comparisons.rank_sums import MOST_ROW_BITS, rank_sums, ranking, read_keys
 from protocols.comparisons.rank_ties import TieSteps, between_ranks, rounded_ties, tie_steps, ties_of
+from protocols.distributions import chi_squared_tail
 from protocols.pools.grids import Grid
 from protocols.pools.pool import Pool
 from protocols.pools.variables import Label
@@ -361,8 +362,6 @@ def _told(n: NDArray[np.int64], steps: TieSteps | None, ties: float, few: bool) 
 def _kruskal_result(
     made: Pool, n: NDArray[np.int64], kept: NDArray[np.intp], statistic: float, buckets: int | None
 ) -> KruskalResult:
-    from scipy import stats
-
     total, df = made.sizes.n, n.size - 1
     rounding = () if buckets is None else (f"H is told to one part in {2 * buckets}, and p is of what is told",)
     return KruskalResult(
@@ -372,7 +371,7 @@ def _kruskal_result(
         n,
         statistic,
         df,
-        float(stats.chi2.sf(statistic, df)) if df else math.nan,
+        chi_squared_tail(statistic, df) if df else math.nan,
         statistic / (total - 1) if total > 1 else math.nan,
         made.sizes.missing,
         ("all values are equal",) if math.isnan(statistic) else rounding,

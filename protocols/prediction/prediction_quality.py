@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mpc import DataError, Party, Share, multiply, open_
 from mpc.sorting import argsort, run_bounds
+from protocols.distributions import normal_half_width
 from protocols.prediction.roc_steps import in_roc_steps, of_steps, roc_steps
 from protocols.prediction.scores import Scored, bring_together, grouped, public_edges, wide_enough
 from protocols.release.disclosure import Disclosure, Release
@@ -146,8 +147,6 @@ async def roc_auc(
     with a minimum cell :func:`protocols.prediction.roc_steps.in_roc_steps`. For the curve see
     :meth:`protocols.prediction.scores.Scored.counts`.
     """
-    from scipy import stats
-
     if not 0 < confidence < 1:
         raise ValueError("confidence is between 0 and 1")
     edges = None if grid is None else public_edges(grid, "grid")
@@ -162,7 +161,7 @@ async def roc_auc(
     if found is None or curve is None:
         return None
     auc, std_err, rounding = found
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * std_err
+    reach = normal_half_width(confidence) * std_err
     negatives, positives = scored.classes.tolist()
     return RocResult(
         auc,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.distributions import chi_squared_tail, f_tail, normal_half_width, normal_tail, t_quantile, t_tail
 from protocols.regression.results import linear_predictor
 from protocols.release.outcome import Result, notes
 
@@ -150,13 +151,11 @@ class LinearResult(Regression):
         warnings: tuple[str, ...],
     ) -> LinearResult:
         """Derive what follows from estimates, the diagonal of the inverse cross-products, and two sums of squares."""
-        from scipy import stats
-
         model = int(np.isfinite(diagonal[1:]).sum())
         free = n - model - 1
         variance = residual / free if free > 0 else math.nan
         errors = np.sqrt(diagonal * variance)
-        half = float(stats.t.ppf((1 + confidence) / 2, free)) * errors if free > 0 else errors * math.nan
+        half = t_quantile((1 + confidence) / 2, free) * errors if free > 0 else errors * math.nan
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimates / errors
         explained = 1 - residual / total if total > 0 else math.nan
@@ -169,7 +168,7 @@ class LinearResult(Regression):
             intercept=float(estimates[0]),
             coef=estimates[1:],
             std_err=errors,
-            p_value=2 * stats.t.sf(np.abs(t), free) if free > 0 else errors * math.nan,
+            p_value=2 * t_tail(np.abs(t), free) if free > 0 else errors * math.nan,
             conf_int=np.stack([estimates - half, estimates + half], axis=1),
             n=n,
             missing=dict(missing),
@@ -183,7 +182,7 @@ class LinearResult(Regression):
             r_squared=explained,
             adj_r_squared=1 - (1 - explained) * (n - 1) / free if free > 0 else math.nan,
             f_statistic=f,
-            f_p_value=float(stats.f.sf(f, model, free)) if plain_fit else math.nan,
+            f_p_value=f_tail(f, model, free) if plain_fit else math.nan,
             sigma=math.sqrt(variance) if variance >= 0 else math.nan,
             df_model=model,
             df_resid=free,
@@ -300,12 +299,10 @@ class PoissonResult(Regression):
         warnings: tuple[str, ...],
     ) -> PoissonResult:
         """Derive what follows from estimates, errors and sums over rows."""
-        from scipy import stats
-
         model = int(np.isfinite(std_err[1:]).sum())
         free = weight - model - 1
         estimates = np.concatenate([[intercept], coef])
-        half = float(stats.norm.ppf((1 + confidence) / 2)) * std_err
+        half = normal_half_width(confidence) * std_err
         with np.errstate(divide="ignore", invalid="ignore"):
             z = estimates / std_err
         intervals = np.stack([estimates - half, estimates + half], axis=1)
@@ -315,7 +312,7 @@ class PoissonResult(Regression):
             intercept=intercept,
             coef=coef,
             std_err=std_err,
-            p_value=2 * stats.norm.sf(np.abs(z)),
+            p_value=2 * normal_tail(np.abs(z)),
             conf_int=intervals,
             n=n,
             missing=dict(missing),
@@ -337,7 +334,7 @@ class PoissonResult(Regression):
             aic=2 * (model + 1) - 2 * log_likelihood,
             bic=math.log(weight) * (model + 1) - 2 * log_likelihood if weight > 0 else math.nan,
             llr=llr,
-            llr_p_value=float(stats.chi2.sf(max(llr, 0.0), model)) if model and llr == llr else math.nan,
+            llr_p_value=chi_squared_tail(llr, model) if model and llr == llr else math.nan,
             pseudo_r_squared=1 - log_likelihood / null_log_likelihood if null_log_likelihood else math.nan,
             df_model=model,
             df_resid=free,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.distributions import chi_squared_tail
 from protocols.release.outcome import Result, plain
 
 # 97.5 % quantile of the normal distribution.
@@ -152,11 +153,9 @@ class LogisticResult(Result):
     @property
     def llr_p_value(self) -> float:
         """Its p-value; NaN with a penalty."""
-        from scipy import stats
-
         if self.l2 or not self.df_model or math.isnan(self.llr):
             return math.nan
-        return float(stats.chi2.sf(max(self.llr, 0.0), self.df_model))
+        return chi_squared_tail(self.llr, self.df_model)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of y = 1 for rows in the clear, shape (rows,)."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.distributions import chi_squared_tail, normal_half_width
 from protocols.pools.variables import Label
 from protocols.release.outcome import Result, notes, number, p_text, plain, table
 
@@ -131,8 +132,6 @@ def survival_curve(
     conf_type: str,
 ) -> SurvivalCurve:
     """Compute a curve from opened counts, one entry an interval."""
-    from scipy.stats import norm
-
     kept = events + censored > 0
     since, time, events, censored = since[kept], time[kept], events[kept], censored[kept]
     at_risk = (events + censored)[::-1].cumsum()[::-1]
@@ -140,7 +139,7 @@ def survival_curve(
     with np.errstate(divide="ignore", invalid="ignore"):
         survival = np.cumprod(left / at_risk)
         spread = np.sqrt(np.cumsum(np.where(left > 0, events / (at_risk * np.maximum(left, 1.0)), 0.0)))
-        lower, upper = _interval(survival, spread, float(norm.ppf((1 + confidence) / 2)), conf_type)
+        lower, upper = _interval(survival, spread, normal_half_width(confidence), conf_type)
         std_err = np.where(survival > 0, survival * spread, np.nan)
     return SurvivalCurve(
         group,
@@ -300,18 +299,14 @@ class CoxResult(Result):
     @property
     def conf_int(self) -> NDArray[np.float64]:
         """Shape (d, 2): ends of the intervals of the coefficients."""
-        from scipy.stats import norm
-
-        half = float(norm.ppf((1 + self.confidence) / 2)) * self.std_err
+        half = normal_half_width(self.confidence) * self.std_err
         return np.stack([self.coef - half, self.coef + half], axis=1)
 
     @property
     def likelihood_ratio(self) -> tuple[float, int, float]:
         """Statistic, degrees of freedom and p-value of the test of all coefficients together."""
-        from scipy.stats import chi2
-
         statistic, df = 2 * (self.log_likelihood - self.log_likelihood_null), int(np.isfinite(self.std_err).sum())
-        return statistic, df, float(chi2.sf(max(statistic, 0.0), df)) if df else math.nan
+        return statistic, df, chi_squared_tail(statistic, df) if df else math.nan
 
     @property
     def aic(self) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.distributions import chi_squared_tail
 from protocols.release.outcome import Result, number, p_text
 
 _NOTHING = (math.nan, math.nan)
@@ -64,9 +65,9 @@ def checked_confidence(confidence: float) -> float:
 
 def normal_quantile(confidence: float) -> float:
     """Return the quantile of the normal distribution for a two-sided interval."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return float(norm.isf((1 - confidence) / 2))
+    return -float(ndtri((1 - confidence) / 2))
 
 
 def proportion_interval(count: float, n: float, confidence: float, method: str = "wilson") -> tuple[float, float]:
@@ -92,11 +93,11 @@ def proportion_interval(count: float, n: float, confidence: float, method: str =
         # The ends are exact at 0 and 1, where the difference below would only nearly be so.
         lower = 0.0 if count == 0 else (centre - half) / (1 + q)
         return lower, 1.0 if count == n else (centre + half) / (1 + q)
-    from scipy.stats import beta
+    from scipy.special import betainccinv, betaincinv
 
     part = (1 - confidence) / 2
-    lower = 0.0 if count == 0 else float(beta.ppf(part, count, n - count + 1))
-    return lower, 1.0 if count == n else float(beta.isf(part, count + 1, n - count))
+    lower = 0.0 if count == 0 else float(betaincinv(count, n - count + 1, part))
+    return lower, 1.0 if count == n else float(betainccinv(count + 1, n - count, part))
 
 
 def pearson(table: NDArray[np.float64], *, yates: bool = False) -> HypothesisTest:
@@ -106,8 +107,6 @@ def pearson(table: NDArray[np.float64], *, yates: bool = False) -> HypothesisTes
     -----
     With ``yates`` differences are made smaller by 1/2, or to nothing if they are below (as scipy does).
     """
-    from scipy.stats import chi2
-
     df = (table.shape[0] - 1) * (table.shape[1] - 1)
     if np.isnan(table).any() or not (table.sum(axis=0).all() and table.sum(axis=1).all()):
         return NO_TEST
@@ -116,7 +115,7 @@ def pearson(table: NDArray[np.float64], *, yates: bool = False) -> HypothesisTes
     if yates:
         apart = np.maximum(apart - 0.5, 0)
     statistic = float((apart**2 / expected).sum())
-    return HypothesisTest(statistic, df, float(chi2.sf(statistic, df)))
+    return HypothesisTest(statistic, df, chi_squared_tail(statistic, df))
 
 
 def expected_counts(table: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -320,8 +319,6 @@ def _mantel_haenszel(tables: NDArray[np.float64], confidence: float) -> Estimate
 
 
 def _cmh(tables: NDArray[np.float64], correction: float) -> HypothesisTest:
-    from scipy.stats import chi2
-
     n = tables.sum(axis=(1, 2))
     rows, columns = tables.sum(axis=2), tables.sum(axis=1)
     more = n > 1
@@ -331,13 +328,11 @@ def _cmh(tables: NDArray[np.float64], correction: float) -> HypothesisTest:
     if not variance.sum() > 0:
         return NO_TEST
     statistic = apart**2 / float(variance.sum())
-    return HypothesisTest(statistic, 1, float(chi2.sf(statistic, 1)))
+    return HypothesisTest(statistic, 1, chi_squared_tail(statistic, 1))
 
 
 def _breslow_day(tables: NDArray[np.float64], ratio: float) -> tuple[HypothesisTest, HypothesisTest]:
     """Return the test without and with Tarone's correction."""
-    from scipy.stats import chi2
-
     df = len(tables) - 1
     if not df or not 0 < ratio < math.inf:
         return NO_TEST, NO_TEST
@@ -350,7 +345,7 @@ def _breslow_day(tables: NDArray[np.float64], ratio: float) -> tuple[HypothesisT
     apart = tables[:, 0, 0] - a
     statistic = float((apart**2 / variance).sum())
     corrected = statistic - float(apart.sum() ** 2 / variance.sum())
-    plain, tarone = (HypothesisTest(one, df, float(chi2.sf(one, df))) for one in (statistic, corrected))
+    plain, tarone = (HypothesisTest(one, df, chi_squared_tail(one, df)) for one in (statistic, corrected))
     return plain, tarone
 
 

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.distributions import f_tail
 from protocols.pools.variables import Label
 from protocols.release.outcome import Result, notes, number, p_text, percent, table
 from protocols.tables.count_statistics import NO_TEST, HypothesisTest, pearson
@@ -187,8 +188,6 @@ def welch_anova(n: NDArray[np.float64], mean: NDArray[np.float64], sd: NDArray[n
     -----
     Welch, Biometrika 38 (1951). The statistic is F; ``df`` of the result is that of the numerator.
     """
-    from scipy.stats import f
-
     k = len(n)
     if k < 2 or np.isnan(n).any() or np.isnan(mean + sd).any() or (n < 2).any() or (sd <= 0).any():
         return NO_TEST
@@ -198,7 +197,7 @@ def welch_anova(n: NDArray[np.float64], mean: NDArray[np.float64], sd: NDArray[n
     lack = float(((1 - part) ** 2 / (n - 1)).sum())
     between = float((weight * (mean - centre) ** 2).sum()) / (k - 1)
     statistic = between / (1 + 2 * (k - 2) / (k * k - 1) * lack)
-    return HypothesisTest(statistic, k - 1, float(f.sf(statistic, k - 1, (k * k - 1) / (3 * lack))))
+    return HypothesisTest(statistic, k - 1, f_tail(statistic, k - 1, (k * k - 1) / (3 * lack)))
 
 
 def chi_squared_of_counts(counts: NDArray[np.float64]) -> HypothesisTest:
