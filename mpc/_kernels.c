@@ -892,6 +892,196 @@ INLINE u128 from_limbs127(const Lane *limbs, npy_intp i)
 JOIN(f61_join, 3, store61, join_lane61, from_limbs61)
 JOIN(f127_join, 5, store127, join_lane127, from_limbs127)
 
+/* ---- products by correlated transfers: see mpc/ot/pads.py --------------------------------------------------------- */
+
+/*
+ * Sums of 2^t x_t, doubled and added to from the last term down, and reduced after each stretch of terms. Pads are any
+ * words, of whose bits as many count as an element has: a pad may be p, which is 0.
+ */
+typedef struct {
+    u128 low;
+    u64 high;
+} Sum;
+
+enum { STRETCH61 = 60, STRETCH127 = 32 };
+
+/* Terms are below 2^128: after a stretch, from below 2^127, the sum is below 2^160. */
+INLINE void double_and_add(Sum *sum, u128 term)
+{
+    const u128 twice = sum->low << 1, low = twice + term;
+    sum->high = (sum->high << 1 | (u64)(sum->low >> 127)) + (low < twice);
+    sum->low = low;
+}
+
+INLINE u128 reduced127(Sum sum) { return fold127((sum.low & P127) + ((u128)sum.high << 1 | sum.low >> 127)); }
+
+INLINE u128 pad127(const char *at) { return load127(at) & P127; }
+
+/* pad, other <= p and value < p */
+INLINE u128 correction127(u128 pad, u128 other, u128 value)
+{
+    const u128 difference = pad + (P127 - other);                       /* <= 2p */
+    return fold127((difference & P127) + (difference >> 127) + value);  /* <= 2p */
+}
+
+/* Terms are below 2^62: after a stretch, from below 2^61, the sum is below 2^122. */
+INLINE u64 reduced61(Sum sum) { return reduce61(sum.low); }
+
+INLINE u64 pad61(const char *at) { return load61(at) & P61; }
+
+NONCANONICAL(f61_rejected, pad61, P61)
+
+INLINE u64 correction61(u64 pad, u64 other, u64 value) { return reduce61((u128)pad + (P61 - other) + value); }
+
+/* (t),(t),()->(t),(): pads h, other pads g, a value v: corrections h - g + v, and -(sum of 2^t h_t). */
+#define OFFER(name, TYPE, LOAD, STORE, PAD, CORRECTION, NEG, REDUCED, STRETCH)                                         \
+    LOOP(name)                                                                                                         \
+    {                                                                                                                  \
+        const npy_intp pad_step = strides[5], other_step = strides[6], out_step = strides[7];                          \
+        UNUSED_ARGUMENTS;                                                                                              \
+        for (npy_intp o = 0; o < dimensions[0]; o++) {                                                                 \
+            const char *pads = data[0] + o * strides[0], *others = data[1] + o * strides[1];                           \
+            const TYPE value = LOAD(data[2] + o * strides[2]);                                                         \
+            char *out = data[3] + o * strides[3];                                                                      \
+            Sum sum = {0, 0};                                                                                          \
+            for (npy_intp end = dimensions[1]; end > 0; end -= STRETCH) {                                              \
+                for (npy_intp t = end - 1; t >= 0 && t >= end - STRETCH; t--) {                                        \
+                    const TYPE pad = PAD(pads + t * pad_step);                                                         \
+                    STORE(out + t * out_step, CORRECTION(pad, PAD(others + t * other_step), value));                   \
+                    double_and_add(&sum, pad);                                                                         \
+                }                                                                                                      \
+                sum = (Sum){REDUCED(sum), 0};                                                                          \
+            }                                                                                                          \
+            STORE(data[4] + o * strides[4], NEG((TYPE)sum.low));                                                       \
+        }                                                                                                              \
+        return 0;                                                                                                      \
+    }
+
+OFFER(f61_offer, u64, load61, store61, pad61, correction61, neg61, reduced61, STRETCH61)
+OFFER(f127_offer, u128, load127, store127, pad127, correction127, neg127, reduced127, STRETCH127)
+
+/* (t),(t),(t)->(): pads h, corrections m, bits c: the sum of 2^t (h_t + c_t m_t), without a branch on a bit. */
+#define ADD_UP(name, TYPE, LOAD, STORE, PAD, REDUCED, STRETCH)                                                         \
+    LOOP(name)                                                                                                         \
+    {                                                                                                                  \
+        const npy_intp pad_step = strides[4], correction_step = strides[5], bit_step = strides[6];                     \
+        UNUSED_ARGUMENTS;                                                                                              \
+        for (npy_intp o = 0; o < dimensions[0]; o++) {                                                                 \
+            const char *pads = data[0] + o * strides[0], *corrections = data[1] + o * strides[1];                      \
+            const char *bits = data[2] + o * strides[2];                                                               \
+            Sum sum = {0, 0};                                                                                          \
+            for (npy_intp end = dimensions[1]; end > 0; end -= STRETCH) {                                              \
+                for (npy_intp t = end - 1; t >= 0 && t >= end - STRETCH; t--) {                                        \
+                    const TYPE mask = -(TYPE)(bits[t * bit_step] & 1);                                                 \
+                    double_and_add(&sum, PAD(pads + t * pad_step) + (LOAD(corrections + t * correction_step) & mask)); \
+                }                                                                                                      \
+                sum = (Sum){REDUCED(sum), 0};                                                                          \
+            }                                                                                                          \
+            STORE(data[3] + o * strides[3], (TYPE)sum.low);                                                            \
+        }                                                                                                              \
+        return 0;                                                                                                      \
+    }
+
+ADD_UP(f61_add_up, u64, load61, store61, pad61, reduced61, STRETCH61)
+ADD_UP(f127_add_up, u128, load127, store127, pad127, reduced127, STRETCH127)
+
+/* ---- slots -------------------------------------------------------------------------------------------------------- */
+
+/* The gufuncs check no shape across operands but equal names. */
+static int refuse(const char *message)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyErr_SetString(PyExc_ValueError, message);
+    PyGILState_Release(state);
+    return -1;
+}
+
+/*
+ * Transforms of numbers u + v i with i^2 = -1, the u in the first half of the operand and the v in the second; roots of
+ * unity as cosines and sines, one for each butterfly of the tree (mpc.ot.slots).
+ *
+ * Evaluating takes (a, b) to (a + w b, a - w b). Interpolating takes (a, b) to (a + b, (a - b) / w), 1 / w = c - s i;
+ * in the end all is divided by k, a power of 2, which turns bits around: 2^b = 1.
+ */
+INLINE u64 halve61(u64 x, int times) { return (x >> times | x << (61 - times)) & P61; }
+INLINE u128 halve127(u128 x, int times) { return (x >> times | x << (127 - times)) & P127; }
+
+#define SLOTS(field, TYPE)                                                                                             \
+    static void evaluate##field(char *x, const char *cosines, const char *sines, npy_intp k)                           \
+    {                                                                                                                  \
+        const npy_intp size = sizeof(TYPE);                                                                            \
+        for (npy_intp m = 1, t = k / 2; t; m *= 2, t /= 2)                                                             \
+            for (npy_intp i = 0; i < m; i++) {                                                                         \
+                const TYPE c = load##field(cosines + (m + i) * size), s = load##field(sines + (m + i) * size);         \
+                const TYPE minus = neg##field(s);                                                                      \
+                for (npy_intp j = 0; j < t; j++) {                                                                     \
+                    char *upper = x + (2 * i * t + j) * size, *lower = upper + t * size;                               \
+                    const TYPE u = load##field(upper), v = load##field(upper + k * size);                              \
+                    const TYPE w = load##field(lower), y = load##field(lower + k * size);                              \
+                    const TYPE real = beaver##field(w, y, minus, c, u), other = beaver##field(w, y, c, s, v);          \
+                    store##field(upper, real);                                                                         \
+                    store##field(upper + k * size, other);                                                             \
+                    store##field(lower, sub##field(add##field(u, u), real));                                           \
+                    store##field(lower + k * size, sub##field(add##field(v, v), other));                               \
+                }                                                                                                      \
+            }                                                                                                          \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void interpolate##field(char *x, const char *cosines, const char *sines, npy_intp k)                        \
+    {                                                                                                                  \
+        const npy_intp size = sizeof(TYPE);                                                                            \
+        int levels = 0;                                                                                                \
+        for (npy_intp t = 1, m = k / 2; m; t *= 2, m /= 2, levels++)                                                   \
+            for (npy_intp i = 0; i < m; i++) {                                                                         \
+                const TYPE c = load##field(cosines + (m + i) * size), s = load##field(sines + (m + i) * size);         \
+                const TYPE minus = neg##field(s);                                                                      \
+                for (npy_intp j = 0; j < t; j++) {                                                                     \
+                    char *upper = x + (2 * i * t + j) * size, *lower = upper + t * size;                               \
+                    const TYPE u = load##field(upper), v = load##field(upper + k * size);                              \
+                    const TYPE w = load##field(lower), y = load##field(lower + k * size);                              \
+                    const TYPE real = sub##field(u, w), other = sub##field(v, y);                                      \
+                    store##field(upper, add##field(u, w));                                                             \
+                    store##field(upper + k * size, add##field(v, y));                                                  \
+                    store##field(lower, beaver##field(real, other, s, c, 0));                                          \
+                    store##field(lower + k * size, beaver##field(real, other, c, minus, 0));                           \
+                }                                                                                                      \
+            }                                                                                                          \
+        for (npy_intp i = 0; i < 2 * k; i++)                                                                           \
+            store##field(x + i * size, halve##field(load##field(x + i * size), levels));                               \
+    }                                                                                                                  \
+                                                                                                                       \
+    LOOP(f##field##_evaluate)                                                                                          \
+    {                                                                                                                  \
+        UNUSED_ARGUMENTS;                                                                                              \
+        return slots(data, dimensions, strides, sizeof(TYPE), evaluate##field);                                        \
+    }                                                                                                                  \
+                                                                                                                       \
+    LOOP(f##field##_interpolate)                                                                                       \
+    {                                                                                                                  \
+        UNUSED_ARGUMENTS;                                                                                              \
+        return slots(data, dimensions, strides, sizeof(TYPE), interpolate##field);                                     \
+    }
+
+/* (n),(k),(k)->(n) with n = 2k: a copy of the first operand is transformed where it stands. */
+static int slots(char *const *data, const npy_intp *dimensions, const npy_intp *strides, npy_intp size,
+                 void (*one)(char *, const char *, const char *, npy_intp))
+{
+    const npy_intp n = dimensions[1], k = dimensions[2];
+    if (n != 2 * k || k < 2 || k & (k - 1))
+        return refuse("slots are those of 2^k numbers, at least 4, with half as many roots");
+    if (strides[4] != size || strides[5] != size || strides[6] != size || strides[7] != size)
+        return refuse("slots take operands in one piece");
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        char *x = data[3] + o * strides[3];
+        memmove(x, data[0] + o * strides[0], (size_t)(n * size));
+        one(x, data[1] + o * strides[1], data[2] + o * strides[2], k);
+    }
+    return 0;
+}
+
+SLOTS(61, u64)
+SLOTS(127, u128)
+
 /* ---- the module --------------------------------------------------------------------------------------------------- */
 
 /* The element of F127 as _twin127.py defines it; set once, when the module is imported. */
@@ -932,11 +1122,12 @@ static NPY_CASTING resolve(int total, PyArray_DTypeMeta *const *dtypes, PyArray_
 RESOLVE(2)
 RESOLVE(3)
 RESOLVE(4)
+RESOLVE(5)
 RESOLVE(6)
 
 typedef struct {
     const char *name, *signature; /* signature NULL: entry by entry */
-    const char *operands;         /* E element, I int64, F float64; inputs first */
+    const char *operands;         /* E element, I int64, F float64, B uint8; inputs first */
     int inputs;
     Loop *f61, *f127;
 } Function;
@@ -962,6 +1153,11 @@ static const Function functions[] = {
     {"matmul", "(n?,k),(k,m?)->(n?,m?)", "EEE", 2, f61_matmul, f127_matmul},
     {"residues", "(n),(q,c)->(q,n)", "EFF", 2, f61_residues, f127_residues},
     {"join", "(q,n),(r,c)->(n)", "FFE", 2, f61_join, f127_join},
+    {"offer", "(t),(t),()->(t),()", "EEEEE", 3, f61_offer, f127_offer},
+    {"rejected", "(n)->()", "EI", 1, f61_rejected, NULL},
+    {"add_up", "(t),(t),(t)->()", "EEBE", 3, f61_add_up, f127_add_up},
+    {"evaluate", "(n),(k),(k)->(n)", "EEEE", 3, f61_evaluate, f127_evaluate},
+    {"interpolate", "(n),(k),(k)->(n)", "EEEE", 3, f61_interpolate, f127_interpolate},
 };
 
 /* Add `prefix_name` to the module; 0, or -1 with an exception set. */
@@ -971,7 +1167,7 @@ static int add_function(PyObject *module, const Function *function, const char *
     char name[64];
     PyArray_DTypeMeta *dtypes[6];
     const int total = (int)strlen(function->operands), outputs = total - function->inputs;
-    void *const resolvers[] = {NULL, NULL, resolve2, resolve3, resolve4, NULL, resolve6};
+    void *const resolvers[] = {NULL, NULL, resolve2, resolve3, resolve4, resolve5, resolve6};
     PyType_Slot slots[] = {{NPY_METH_resolve_descriptors, resolvers[total]}, {NPY_METH_strided_loop, loop}, {0, NULL}};
     PyArrayMethod_Spec spec = {function->name, function->inputs, outputs, NPY_NO_CASTING,
                                NPY_METH_NO_FLOATINGPOINT_ERRORS, dtypes, slots};
@@ -981,6 +1177,7 @@ static int add_function(PyObject *module, const Function *function, const char *
     for (int i = 0; i < total; i++)
         dtypes[i] = function->operands[i] == 'E'   ? element
                     : function->operands[i] == 'I' ? &PyArray_Int64DType
+                    : function->operands[i] == 'B' ? &PyArray_UInt8DType
                                                    : &PyArray_DoubleDType;
     PyOS_snprintf(name, sizeof name, "%s_%s", prefix, function->name);
     ufunc = PyUFunc_FromFuncAndDataAndSignature(NULL, NULL, NULL, 0, function->inputs, outputs, PyUFunc_None,

@@ -21,6 +21,11 @@ f61_dot: ufunc
 f61_matmul: ufunc
 f61_residues: ufunc
 f61_join: ufunc
+f61_offer: ufunc
+f61_rejected: ufunc
+f61_add_up: ufunc
+f61_evaluate: ufunc
+f61_interpolate: ufunc
 f127_add: ufunc
 f127_sub: ufunc
 f127_mul: ufunc
@@ -41,3 +46,7 @@ f127_dot: ufunc
 f127_matmul: ufunc
 f127_residues: ufunc
 f127_join: ufunc
+f127_offer: ufunc
+f127_add_up: ufunc
+f127_evaluate: ufunc
+f127_interpolate: ufunc

@@ -60,6 +60,8 @@ class Costs:
     """Counters of one party's run, kept by step, and what it opened.
 
     ``bytes_sent`` counts payload: what transport and TLS add on top is counted by the transport.
+    What parties send each other to make material is counted like all else: with prss under ``split``, with ot under
+    ``transfers`` and ``lattice``. A product of masks takes 2 rounds with ot. What a dealer sends is not counted here.
     ``triples`` counts products of masks that were taken from the preprocessing, in elements of the
     result for elementwise products and in multiplications for matrix products.
     ``openings`` lists what was opened without a mask, the first 10,000 of them; ``openings_unlisted``

@@ -198,7 +198,7 @@ def estimate(
         to the program as it is. One that is no list stands for the data of every party.
     parties : int
         Where ``shapes`` is no list: how many there are.
-    preprocessing : {"prss", "dealer"}
+    preprocessing : {"prss", "dealer", "ot"}
     networks : sequence of Network
         By default a loopback interface with what our own layers take there (a round of 0.12 ms, 4 Gbit/s), a LAN
         (1 ms, 1 Gbit/s) and a WAN (50 ms, 100 Mbit/s).
