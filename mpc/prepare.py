@@ -9,19 +9,19 @@ waits for nobody. Whatever was not foreseen is taken as usual.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpc.costs import Costs
 from mpc.errors import SottovoceError
 from mpc.preprocessing.answers import Local
+from mpc.preprocessing.carriages import Carriage
 
 if TYPE_CHECKING:
     from mpc.field import Field, FieldArray
     from mpc.masks import Mask
     from mpc.party import Party
     from mpc.preprocessing import Operation, Preprocessing
-    from mpc.preprocessing.carriages import Carriage
     from mpc.preprocessing.permutations import Move, Permutation
 
 Item = tuple[Hashable, Any, tuple[str, ...]]
@@ -33,12 +33,32 @@ class PreparationError(SottovoceError, RuntimeError):
 
 
 class Stock:
-    """A preprocessing that hands out what was prepared, each item once, and passes on what was not."""
+    """A preprocessing that hands out what was prepared, each item once, and passes on what was not.
 
-    def __init__(self, source: Preprocessing) -> None:
+    Parameters
+    ----------
+    source : Preprocessing
+        Where what was not prepared is taken.
+    strict : bool
+        Whether a program that asks for something else than was prepared is refused. If not, what was prepared for
+        that scope is dropped and taken as usual, at all parties alike: what is asked for is public.
+    """
+
+    def __init__(self, source: Preprocessing, *, strict: bool = True) -> None:
         self.name = source.name
         self.source = source
+        self.strict = strict
         self._shelves: dict[str, deque[Item]] = {}
+
+    def __len__(self) -> int:
+        """Return how many items are left."""
+        return sum(map(len, self._shelves.values()))
+
+    def items(self) -> Iterator[tuple[str, Hashable, Any, tuple[str, ...]]]:
+        """Yield what is left: path, what will be asked for, the item, and scopes that were opened to make it."""
+        for path, shelf in self._shelves.items():
+            for wanted, item, scopes in shelf:
+                yield path, wanted, item, scopes
 
     def put(self, path: str, wanted: Hashable, item: Any, scopes: Sequence[str] = ()) -> None:
         """Keep an item for the scope that will ask for it, with the sub-scopes that were opened to make it."""
@@ -50,6 +70,9 @@ class Stock:
             return _NOTHING
         prepared, item, scopes = shelf.popleft()
         if prepared != wanted:
+            if not self.strict:
+                del self._shelves[party.path]
+                return _NOTHING
             raise PreparationError(
                 f"the program asks for {_words(wanted)} where {_words(prepared)} was prepared: "
                 "prepare with the same program and the same shapes"
@@ -120,8 +143,7 @@ class Stock:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         found = self._take(party, ("carriage", move.route, field.name, shape))
         if found is not _NOTHING:
-            carriage: Carriage = found
-            return carriage
+            return Carriage(move, field, shape, found)
         return await self.source.carriage(party, move, field, shape)
 
     async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:
@@ -218,7 +240,7 @@ class Recorder:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         live = self._live(party)
         carriage = await (await self._source.carriage(live, move, field, shape)).arrived()
-        self._put(party, ("carriage", move.route, field.name, shape), carriage, live.opened)
+        self._put(party, ("carriage", move.route, field.name, shape), carriage.material, live.opened)
         return carriage
 
     async def carry(self, party: Party, jobs: Sequence[tuple[Carriage, FieldArray]]) -> list[FieldArray]:

@@ -82,6 +82,7 @@ def show_study_status(details: dict[str, Any]) -> None:
         _say(console, f"  not approved by {', '.join(waits)}")
     if details["progress"]:
         _say(console, f"  {_progress(details['progress'])}")
+    _show_material(console, details.get("material"))
     for attempt in details["history"]:
         _show_attempt(console, attempt)
     _sentences(console, "Not allowed here", details["refusals"], "red")
@@ -95,8 +96,24 @@ def show_study_status(details: dict[str, Any]) -> None:
         _say(console, f"\nnext: {details['next']}")
 
 
+def material_line(left: dict[str, Any] | None) -> str:
+    """Say what was prepared and is left; empty if nothing is."""
+    if left is None or not left["batches"]:
+        return ""
+    runs = f"{left['batches']} run{'' if left['batches'] == 1 else 's'}"
+    much = f"{human_bytes(left['bytes'])}, {left['products']:,} entries of products"
+    return f"material for {runs} is ready: {much}; the oldest from {left['oldest']}"
+
+
+def _show_material(console: Console, left: dict[str, Any] | None) -> None:
+    if line := material_line(left):
+        _say(console, f"  {line}")
+
+
 def _show_attempt(console: Console, attempt: dict[str, Any]) -> None:
     what = "dry run" if attempt["dry"] else "attempt"
+    if attempt.get("prepare"):
+        what = "preparation"
     _say(console, f"  {what} {attempt['number']}, begun by {' and '.join(attempt['begun_by'])} at {attempt['began']}")
     for name, outcome in sorted(attempt["outcomes"].items()):
         how = "succeeded" if outcome["ok"] else f"{outcome['error']}: {outcome['text'] or 'known to its owner alone'}"
@@ -121,6 +138,7 @@ def show_node(view: dict[str, Any]) -> None:
     days, free = view["certificate_days"], view["disk_free_bytes"]
     _say(console, f"  certificate valid for {days} days", "yellow" if days < 30 else "")
     _say(console, f"  {human_bytes(free)} free on disk; {view['running']} running, {view['queued']} queued")
+    _show_material(console, view.get("material"))
     for trouble in [view["trouble"], *view["damaged"]]:
         if trouble:
             _say(console, f"  {trouble}", "red")

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
 from parties.errors import IdentityError
@@ -107,6 +108,11 @@ class NodeKey:
     def sign(self, domain: str, content: bytes) -> bytes:
         """Sign content that belongs to a domain (Ed25519 over domain, NUL, content)."""
         return self._private.sign(separated(domain, content))
+
+    def derived(self, domain: str, salt: bytes) -> bytes:
+        """Return 32 secret bytes for a domain and a salt (HKDF-SHA256, RFC 5869), the same whenever asked for."""
+        derivation = HKDF(hashes.SHA256(), length=32, salt=salt, info=separated(domain, b""))
+        return derivation.derive(self._private.private_bytes_raw())
 
     def renew(self, name: str | None = None, lifetime: datetime.timedelta = LIFETIME) -> NodeKey:
         """Return the same key with a new certificate: the old one with new dates (and a new name, if given)."""

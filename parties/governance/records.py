@@ -96,11 +96,25 @@ class Cancellation(Strict):
 Attempt = Annotated[int, Field(ge=1, le=1000)]
 
 
+class Preparation(Strict):
+    """Material is to be made: for how many runs, and for how many rows of each contributor, as far as is known."""
+
+    runs: Annotated[int, Field(ge=1, le=100)]
+    rows: Annotated[int, Field(ge=0, le=10_000_000)]
+
+
 class Run(Strict):
-    """An attempt is to begin."""
+    """An attempt is to begin; one that prepares material is a dry one."""
 
     attempt: Attempt
     dry: bool
+    prepare: Preparation | None = None
+
+    @model_validator(mode="after")
+    def _prepares_dry(self) -> Run:
+        if self.prepare is not None and not self.dry:
+            raise ValueError("what prepares material touches no data")
+        return self
 
 
 class Ready(Strict):
@@ -112,6 +126,8 @@ class Ready(Strict):
     dry : bool
         Whether it stands by for a dry run. All must say the same: whoever asks for an attempt later, and in
         another way, does not change what it was.
+    prepare : Preparation or None
+        What it stands by to prepare.
     certificate : str
         Of the worker; DER in base64.
     nonce : str
@@ -126,6 +142,7 @@ class Ready(Strict):
     certificate: Annotated[str, Field(max_length=4096), AfterValidator(_certificate)]
     dry: bool
     nonce: Hex256
+    prepare: Preparation | None = None
     version: Annotated[str, _text(80, 1)]
     fingerprint: Annotated[str, _text(80, 1)]
 

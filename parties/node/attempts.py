@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import logging
 import secrets
 import unicodedata
@@ -21,12 +22,14 @@ from parties.governance.checks import one_line, parse_address, write_time
 from parties.governance.errors import AuditError
 from parties.identity import fingerprint, host_name
 from parties.node.accounts import entries_of
+from parties.node.desk import Desk
 from parties.node.library import Entry
+from parties.node.material_messages import Material, Prepare
 from parties.node.messages import Assignment, Event, Failed, Finished, Limits, MemberAddress, Progress, Relaying
 from parties.node.office import Office, Worker
 from parties.node.pins import Pin
 from parties.node.reach import places
-from parties.node.states import Attempt
+from parties.node.states import Attempt, Preparation
 from parties.node.store import StoreError
 
 # A failure that another member reports may be about its farewell, when we are done in a moment.
@@ -76,6 +79,8 @@ class AttemptRun:
         Of the attempt.
     dry : bool
         Whether it ends after the dry run.
+    prepare : Preparation, optional
+        What it prepares, if that is what it is for.
 
     Attributes
     ----------
@@ -85,10 +90,12 @@ class AttemptRun:
         Whether its outcome was told, and only the worker's leave is left.
     """
 
-    def __init__(self, office: Office, entry: Entry, number: int, dry: bool) -> None:
-        self.entry = entry
-        self.number = number
+    def __init__(
+        self, office: Office, entry: Entry, number: int, dry: bool, prepare: Preparation | None = None
+    ) -> None:
+        self.entry, self.number = entry, number
         self.dry = dry
+        self.prepare = prepare
         self.progress: Progress | None = None
         self.told = False
         self._office = office
@@ -182,6 +189,8 @@ class AttemptRun:
             reaches=places(study, self._office.consortium, config.name, config.proxy),
             rows_key=None if pin is None else pin.key,
             rows_digest=None if pin is None else pin.digest,
+            prepare=None if self.prepare is None else Prepare(runs=self.prepare.runs, rows=self.prepare.rows),
+            depot=self._office.depot is not None,
         )
 
     async def _with(self, worker: Worker) -> str | None:
@@ -194,6 +203,7 @@ class AttemptRun:
                 "certificate": base64.b64encode(worker.certificate).decode("ascii"),
                 "dry": self.dry,
                 "nonce": secrets.token_hex(32),
+                **({} if self.prepare is None else {"prepare": dataclasses.asdict(self.prepare)}),
                 "version": office.version,
                 "fingerprint": office.consortium.fingerprint,
             },
@@ -212,6 +222,7 @@ class AttemptRun:
         )
         await worker.begin(members, session, self._passes(worker))
         async with contextlib.AsyncExitStack() as stack:
+            desk = await stack.enter_async_context(Desk(office.depot, self._study.hash, self.number, office.note))
             watching = asyncio.create_task(self._watch(worker))
             stack.push_async_callback(_cancelled, watching)
             try:
@@ -220,7 +231,10 @@ class AttemptRun:
                         return self._finished(event)
                     if isinstance(event, Failed):
                         raise self._end or self._failure(event)
-                    self._heard(event)
+                    if isinstance(event, Material):
+                        worker.reply(*await desk.answer(event))
+                    else:
+                        self._heard(event)
             except (StoreError, AuditError):
                 await worker.stop(f"{office.config.name} cannot write to its disk")  # the others hear of it now
                 raise

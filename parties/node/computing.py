@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import AgreementError, SottovoceError
 from mpc.session import join, serve_dealer
+from mpc.stock import KEPT
+from parties.node.keepers import NoKeeper
+from parties.node.matching import produce, share_plan, use
 from parties.node.messages import Assigned, Begin, MemberAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpc.party import Party
+    from mpc.plan import Plan
     from parties.data.columns import Table
     from parties.governance.studies import Study
     from parties.identity import Identity
     from parties.mesh import Member, Mesh
     from parties.node.ledger import Ledger
+    from parties.node.matching import Keeper
+    from parties.node.material_messages import Prepare
     from parties.node.program import RunProgram
     from parties.node.telling import Teller
 
@@ -66,6 +74,8 @@ class Attempt:
         Why the node is about to stop us.
     pinned : asyncio.Event
         Set when the node has taken note of our rows: not before that is anything computed on them.
+    keeper : Keeper
+        Of material that was made ahead of time.
 
     Raises
     ------
@@ -76,6 +86,7 @@ class Attempt:
     def __init__(self, assigned: Assigned, identity: Identity, in_force: list[str]) -> None:
         self.stopping: str | None = None
         self.pinned = asyncio.Event()
+        self.keeper: Keeper = NoKeeper()
         self._assignment = assigned.assignment
         self._identity = identity
         self._study = self._understand(in_force)
@@ -84,6 +95,7 @@ class Attempt:
         self._pending: deque[socket.socket] = deque()
         self._rows: socket.socket | None = None
         self._program: RunProgram | None = None
+        self._session = b""
 
     def _understand(self, in_force: list[str]) -> Study:
         from parties.governance.studies import check_program, study_of
@@ -197,6 +209,7 @@ class Attempt:
         from parties.mesh import Mesh, Patience
 
         study, assignment = self._study, self._assignment
+        self._session = begin.session
         if tuple(member.name for member in begin.members) != study.members:
             raise NotAssignedError("the members that are ready are not those of the study")
         if begin.members[assignment.rank].certificate != self._identity.certificate:
@@ -246,18 +259,40 @@ class Attempt:
         ledger.close()  # all seeds are noted: what runs from here on has no way to touch it
         teller.costs = party.costs
         result = None
-        if study.dry_run or self._assignment.dry_only:
+        if self._assignment.prepare is not None:
+            await self._prepare(party, mesh, self._assignment.prepare, teller)
+        elif study.dry_run or self._assignment.dry_only:
             teller.enter("dry run")
-            result = await self._run_once(party.at(_DRY_RUN), self._made_up(), teller)
+            result = await self._run_once(party.at(_DRY_RUN), self._made_up() if self._contributes else None, teller)
             # Nobody touches real data before all have seen that it works.
             await self._wait_for_all(mesh)
         if not self._assignment.dry_only:
             table = await self._load(teller)
             teller.enter("computing")
+            if study.preprocessing in KEPT:
+                await use(party, self.keeper, teller.note)
             result = await self._run_once(party, table, teller)
         salt = await self._salt(mesh)
         await party.leave()
         return None if result is None else {**result, "salt": salt.hex()}
+
+    async def _prepare(self, party: Party, mesh: Mesh, asked: Prepare, teller: Teller) -> None:
+        """Make material for later attempts, as much as the study takes on made-up rows."""
+        from mpc.plan import plan_of
+
+        study = self._study
+        if study.preprocessing not in KEPT:
+            raise NotAssignedError(f"material of {study.preprocessing!r} ends with its session: it cannot be prepared")
+        teller.enter("preparing")
+        given = [self._made_up(asked.rows) if name in study.contributors else None for name in study.parties]
+
+        async def find() -> Plan:
+            return await asyncio.to_thread(plan_of, lambda seat, table: self._compute_on(seat, table, _nobody), given)
+
+        plan = await share_plan(mesh, find)
+        await produce(
+            party, self.keeper, plan, study=study.hash, session=self._session, runs=asked.runs, tell=teller.note
+        )
 
     async def _salt(self, mesh: Mesh) -> bytes:
         """Return random bytes that the recipients share and nobody else has.
@@ -279,7 +314,9 @@ class Attempt:
     async def _agree(self, mesh: Mesh) -> None:
         """See that all compute the same: the study, the attempt, and whether it ends with the dry run."""
         assignment = self._assignment
-        terms = json.dumps([self._study.hash, assignment.attempt, assignment.dry_only])
+        asked = assignment.prepare
+        prepares = [] if asked is None else [asked.runs, asked.rows]
+        terms = json.dumps([self._study.hash, assignment.attempt, assignment.dry_only, *prepares])
         ours = hashlib.sha256(terms.encode()).digest()
         peers = [rank for rank in range(len(self._study.members)) if rank != mesh.rank]
         for peer in peers:
@@ -304,13 +341,12 @@ class Attempt:
     def _contributes(self) -> bool:
         return self._name in self._study.contributors
 
-    def _made_up(self) -> Table | None:
+    def _made_up(self, rows: int | None = None) -> Table:
         """Return rows that look like the schema and are nobody's."""
         from parties.data.synthetic import synthetic
 
-        if not self._contributes:
-            return None
-        rows = max(_DRY_ROWS, min(_DRY_ROWS_A_COLUMN * len(self._study.columns), _MOST_DRY_ROWS))
+        if rows is None:
+            rows = max(_DRY_ROWS, min(_DRY_ROWS_A_COLUMN * len(self._study.columns), _MOST_DRY_ROWS))
         return synthetic(self._study.columns, rows)
 
     async def _load(self, teller: Teller) -> Table | None:
@@ -331,17 +367,26 @@ class Attempt:
         return table
 
     async def _run_once(self, party: Party, table: Table | None, teller: Teller) -> dict[str, Any] | None:
+        result = await self._compute_on(party, table, teller.note)
+        return result if self._study.program is None or self._name in self._study.recipients else None
+
+    async def _compute_on(
+        self, party: Party, table: Table | None, note: Callable[[str], None]
+    ) -> dict[str, Any] | None:
         if self._study.program is None:
             from parties.governance.catalogue import run_analyses
 
-            return await run_analyses(party, self._study, table, teller.note)
+            return await run_analyses(party, self._study, table, note)
         from parties.node.program import load_program, run_program
 
         name = self._study.program.file
         if self._program is None:
             self._program = load_program(self._assignment.program or "", name)
-        result = await run_program(self._program, name, party, table)
-        return result if self._name in self._study.recipients else None
+        return await run_program(self._program, name, party, table)
+
+
+def _nobody(text: str) -> None:
+    """Tell nobody how far a trial on made-up rows is."""
 
 
 class StoppedError(SottovoceError, RuntimeError):

@@ -72,7 +72,7 @@ class Policy(Strict):
 
     protocols: tuple[str, ...] | None = None
     disclosure: tuple[str, ...] | None = None
-    preprocessing: tuple[str, ...] = ("prss", "dealer")
+    preprocessing: tuple[str, ...] = ("prss", "dealer", "ot")
     minimum_parties: Annotated[int, Field(ge=2, le=64)] = 2
 
     @field_validator("protocols", "disclosure", "preprocessing", mode="before")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parties.node.states import ENDED, Attempt, Phase, StudyState
+from parties.node.states import ENDED, Attempt, Phase, Preparation, StudyState
 
 if TYPE_CHECKING:
     from parties.governance.studies import Study
@@ -21,6 +21,7 @@ class Begin:
 
     attempt: int
     dry: bool
+    prepare: Preparation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Repeat:
 
     attempt: int
     dry: bool
+    prepare: Preparation | None = None
 
 
 # Failures that say nothing about the computation.
@@ -99,7 +101,7 @@ def duty(
     if name not in attempt.outcomes:
         return _owed(attempt, name, result_of, late)
     if state.again and name in attempt.begun_by:
-        return Repeat(attempt.number + 1, attempt.dry)
+        return Repeat(attempt.number + 1, attempt.dry, attempt.prepare)
     return None
 
 
@@ -124,7 +126,7 @@ def _owed(attempt: Attempt, name: str, result_of: int | None, late: bool) -> Dut
             why=f"the deadline of the study has passed by the clock of {name}",
             error_type="DeadlinePassed",
         )
-    return Begin(attempt.number, attempt.dry)
+    return Begin(attempt.number, attempt.dry, attempt.prepare)
 
 
 def _after_the_end(

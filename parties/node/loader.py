@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mpc.errors import DataError, SottovoceError
 from parties.node import enter
-from parties.node.messages import Base64, Limits
+from parties.node.message_base import Base64
+from parties.node.messages import Limits
 from parties.node.process import follow
 from parties.node.rows import digest_of, give_error, give_table, wait_until_asked
 from parties.node.starting import FILE_BYTES, OPEN_FILES

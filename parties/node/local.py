@@ -68,6 +68,9 @@ class LocalServer:
             "reject": lambda which, body: self._owner.reject(which, _text(body, "reason")),
             "cancel": lambda which, body: self._owner.cancel(which, _text(body, "reason")),
             "run": lambda which, body: self._owner.run(which, dry=body.get("dry") is True),
+            "prepare": lambda which, body: self._owner.prepare(
+                which, runs=_number(body, "runs"), rows=_number(body, "rows")
+            ),
         }
         app.router.add_get("/status", _answering(lambda request: self._owner.status()))
         app.router.add_get("/studies", self._studies)
@@ -207,6 +210,13 @@ def _which(request: web.Request) -> str:
 def _text(body: dict[str, Any], key: str) -> str:
     value = body.get(key)
     if not isinstance(value, str):
+        raise web.HTTPBadRequest
+    return value
+
+
+def _number(body: dict[str, Any], key: str) -> int:
+    value = body.get(key)
+    if type(value) is not int:
         raise web.HTTPBadRequest
     return value
 

@@ -5,15 +5,14 @@ Both sides check what they read: a worker may run a program that somebody else w
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from pydantic.functional_serializers import PlainSerializer
-from pydantic.functional_validators import PlainValidator
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from mpc.errors import SottovoceError
+from parties.node.material_messages import Material, Prepare, Stored
+from parties.node.message_base import Base64, Count, Label, Message, Seconds, Text
 
 SESSION_BYTES = 16
 _NAME = r"^[a-z][a-z0-9-]{0,31}$"
@@ -26,32 +25,10 @@ class MessageError(SottovoceError, ValueError):
     """A message between node and worker is not what it should be."""
 
 
-def _bytes_of(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("not base64")
-    return base64.b64decode(value, validate=True)
-
-
-# Bytes, which are base64 in JSON.
-Base64 = Annotated[
-    bytes, PlainValidator(_bytes_of), PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str)
-]
-Label = Annotated[str, Field(max_length=400)]
-Text = Annotated[str, Field(max_length=4000)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 # ---- from the node ------------------------------------------------------------------------------
 
 
-class Limits(_Message):
+class Limits(Message):
     """What a worker may use.
 
     Attributes
@@ -69,14 +46,14 @@ class Limits(_Message):
     time_seconds: Annotated[float, Field(gt=0, le=30 * 86400)] = 3600.0
 
 
-class Relaying(_Message):
+class Relaying(Message):
     """How this organisation reaches a relay; see :class:`parties.relay.client.RelayAddress`."""
 
     ca_file: str | None = None
     proxy: str | None = Field(default=None, repr=False)
 
 
-class Assignment(_Message):
+class Assignment(Message):
     """One attempt of one study, for one worker.
 
     Attributes
@@ -115,6 +92,10 @@ class Assignment(_Message):
         (:class:`Rows`).
     rows_digest : str or None
         What that hash was when something was opened before. Other rows are not handed over.
+    prepare : Prepare or None
+        What is to be prepared, if that is what the attempt is for.
+    depot : bool
+        Whether the node answers :class:`Material`.
     """
 
     study: dict[str, JsonValue]
@@ -134,9 +115,11 @@ class Assignment(_Message):
     ) = None
     rows_key: Annotated[Base64, Field(min_length=32, max_length=64)] | None = Field(default=None, repr=False)
     rows_digest: Annotated[str, Field(pattern=_HASH)] | None = None
+    prepare: Prepare | None = None
+    depot: bool = False
 
 
-class MemberAddress(_Message):
+class MemberAddress(Message):
     """A worker of this attempt as the others reach it, in rank order.
 
     Attributes
@@ -158,14 +141,14 @@ class MemberAddress(_Message):
     relay: Annotated[str, Field(max_length=2000)] | None = None
 
 
-class Assigned(_Message):
+class Assigned(Message):
     """The first word of a node; what is told to the process that computes."""
 
     kind: Literal["assigned"] = "assigned"
     assignment: Assignment
 
 
-class Begin(_Message):
+class Begin(Message):
     """All workers are ready: who they are, and the session that they agreed on."""
 
     kind: Literal["begin"] = "begin"
@@ -174,19 +157,19 @@ class Begin(_Message):
     passes: Annotated[Base64, Field(max_length=_PASS_BYTES)] | None = Field(default=None, repr=False)
 
 
-class Adopt(_Message):
+class Adopt(Message):
     """A connection comes along that the node accepted for this worker."""
 
     kind: Literal["adopt"] = "adopt"
 
 
-class Pinned(_Message):
+class Pinned(Message):
     """The node has taken note of which rows these are: they may be computed on."""
 
     kind: Literal["pinned"] = "pinned"
 
 
-class Stop(_Message):
+class Stop(Message):
     """Stop, and tell the others why."""
 
     kind: Literal["stop"] = "stop"
@@ -196,7 +179,7 @@ class Stop(_Message):
 # ---- from the worker ----------------------------------------------------------------------------
 
 
-class Hello(_Message):
+class Hello(Message):
     """A worker is up: its certificate, and what keeps it in (:mod:`parties.node.enter`)."""
 
     kind: Literal["hello"] = "hello"
@@ -204,16 +187,18 @@ class Hello(_Message):
     confined_by: Annotated[tuple[Label, ...], Field(max_length=8, strict=False)]
 
 
-Phase = Literal["starting", "connecting", "joining", "dry run", "loading", "computing", "serving", "leaving"]
+Phase = Literal[
+    "starting", "connecting", "joining", "preparing", "dry run", "loading", "computing", "serving", "leaving"
+]
 
 
-class Progress(_Message):
+class Progress(Message):
     """How far it is.
 
     Attributes
     ----------
     phase : str
-        One of ``starting, connecting, joining, dry run, loading, computing, serving, leaving``.
+        One of ``starting, connecting, joining, preparing, dry run, loading, computing, serving, leaving``.
     step : str
         What is computed.
     rounds : int
@@ -232,7 +217,7 @@ class Progress(_Message):
     away: Annotated[dict[str, Seconds], Field(max_length=64)] = Field(default_factory=dict)
 
 
-class Rows(_Message):
+class Rows(Message):
     """Our own rows were loaded and checked.
 
     Attributes
@@ -251,7 +236,7 @@ class Rows(_Message):
     digest: Annotated[str, Field(pattern=_HASH)] | None = None
 
 
-class Opening(_Message):
+class Opening(Message):
     """Something was opened: what and to whom, never the values.
 
     Attributes
@@ -278,7 +263,7 @@ class Opening(_Message):
     digest: Annotated[str, Field(pattern=_HASH)] | None = None
 
 
-class Opened(_Message):
+class Opened(Message):
     """Openings since the last message of this kind, in order; each is told exactly once.
 
     Attributes
@@ -294,7 +279,7 @@ class Opened(_Message):
     untold: Count = 0
 
 
-class StepCosts(_Message):
+class StepCosts(Message):
     """What one step cost; see :class:`mpc.costs.StepCost`."""
 
     rounds: Count = 0
@@ -305,7 +290,7 @@ class StepCosts(_Message):
     seconds: Seconds = 0.0
 
 
-class Costs(_Message):
+class Costs(Message):
     """What it cost, told once before the end, whether that is good or bad.
 
     Attributes
@@ -331,7 +316,7 @@ class Costs(_Message):
     reconnects: Count = 0
 
 
-class Finished(_Message):
+class Finished(Message):
     """The attempt has succeeded; the last event.
 
     Attributes
@@ -347,7 +332,7 @@ class Finished(_Message):
     digest: Annotated[str, Field(pattern=_HASH)] | None = None
 
 
-class Failed(_Message):
+class Failed(Message):
     """The attempt has failed; the last event.
 
     Attributes
@@ -380,12 +365,12 @@ class Failed(_Message):
     phase: Phase = "starting"
 
 
-FromNode = Annotated[Assigned | Begin | Adopt | Pinned | Stop, Field(discriminator="kind")]
-Event = Progress | Rows | Opened | Costs | Finished | Failed
+FromNode = Annotated[Assigned | Begin | Adopt | Pinned | Stored | Stop, Field(discriminator="kind")]
+Event = Progress | Rows | Opened | Costs | Material | Finished | Failed
 FromWorker = Annotated[Hello | Event, Field(discriminator="kind")]
 
 
-def from_node(message: object) -> Assigned | Begin | Adopt | Pinned | Stop:
+def from_node(message: object) -> Assigned | Begin | Adopt | Pinned | Stored | Stop:
     """Check a message that a worker got.
 
     Raises
@@ -393,8 +378,8 @@ def from_node(message: object) -> Assigned | Begin | Adopt | Pinned | Stop:
     MessageError
         If it is none.
     """
-    adapter: TypeAdapter[Assigned | Begin | Adopt | Pinned | Stop] = TypeAdapter(FromNode)
-    checked: Assigned | Begin | Adopt | Pinned | Stop = _checked(adapter, message)
+    adapter: TypeAdapter[Assigned | Begin | Adopt | Pinned | Stored | Stop] = TypeAdapter(FromNode)
+    checked: Assigned | Begin | Adopt | Pinned | Stored | Stop = _checked(adapter, message)
     return checked
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from parties.node.states import Phase
 from parties.node.store import RESERVE_BYTES
-from parties.node.views import certificate_days
+from parties.node.views import certificate_days, material_view
 
 if TYPE_CHECKING:
     from parties.node.service import Node
@@ -67,6 +67,11 @@ def figures(node: Node) -> bytes:
             yield GaugeMetricFamily("sottovoce_rounds_running", "Rounds so far, of what runs.", float(sum(rounds)))
             yield GaugeMetricFamily("sottovoce_disk_free_bytes", "In the state directory.", node.store.free_bytes())
             yield GaugeMetricFamily("sottovoce_certificate_days", "Until ours expires.", certificate_days(node, now))
+            left = material_view(node)
+            yield GaugeMetricFamily("sottovoce_material_batches", "Runs that material is ready for.", left["batches"])
+            yield GaugeMetricFamily("sottovoce_material_bytes", "Sealed on the disk.", left["bytes"])
+            yield GaugeMetricFamily("sottovoce_material_products", "Entries of products in it.", left["products"])
+            yield GaugeMetricFamily("sottovoce_material_age_seconds", "Of the oldest.", left["age_seconds"])
             number, _ = node.audit.head
             yield GaugeMetricFamily("sottovoce_audit_entries", "In the audit log.", number + 1)
             events = CounterMetricFamily("sottovoce_events", "What has happened since the start.", labels=["event"])

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from parties.governance.keys import NodeKey
     from parties.governance.records import Kind, Record
     from parties.node.config import NodeConfig
+    from parties.node.depot import Depot
     from parties.node.library import Entry
+    from parties.node.material_messages import Stored
     from parties.node.messages import Assignment, Event, MemberAddress
     from parties.node.results import Results
     from parties.node.store import Store
@@ -33,6 +35,9 @@ class Worker(Protocol):
 
     def adopt(self, sock: socket.socket) -> None:
         """Hand it a connection."""
+
+    def reply(self, message: Stored, passed: socket.socket | None = None) -> None:
+        """Answer what it has asked."""
 
     def events(self) -> AsyncIterator[Event]:
         """Yield what it tells; the last is Finished or Failed."""
@@ -70,6 +75,8 @@ class Office:
         ``trouble(member)`` says why there is no link to a member; empty if there is one.
     ready_seconds : float
         For all members to be ready.
+    depot : Depot or None
+        Where material is kept.
     """
 
     config: NodeConfig
@@ -87,3 +94,4 @@ class Office:
     start: Callable[[Assignment, Path], Awaitable[Worker]]
     trouble: Callable[[str], str]
     ready_seconds: float = READY_SECONDS
+    depot: Depot | None = None

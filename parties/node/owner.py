@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpc.errors import SottovoceError
 from parties.governance.studies import check_program, differences, study_of
-from parties.node.states import ENDED, Phase, StudyState
+from parties.node.states import ENDED, Phase, Preparation, StudyState
 from parties.node.store import StoreError
 from parties.node.views import node_view, study_details, study_view
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from parties.node.library import Entry
     from parties.node.service import Node
 
+# Preprocessings whose material can be kept; as in mpc.stock, which takes its time to load.
+KEPT = ("ot",)
+MOST_RUNS = 100
+MOST_ROWS = 10_000_000
 # Progress is told at most so often.
 _PROGRESS_SECONDS = 0.2
 # And at least so often: who waits for a certain time sees it pass, and links come and go without a change.
@@ -185,6 +189,34 @@ class Owner:
         """
         node = self._node
         entry = node.library.find(which)
+        self._check_begins(entry)
+        node.scheduler.enqueue(entry, dry)
+        return study_view(node, entry)
+
+    def prepare(self, which: str, *, runs: int, rows: int) -> dict[str, Any]:
+        """Prepare material for later runs of a study, at all members at once.
+
+        Raises
+        ------
+        NotNowError
+            If it cannot be prepared now, or not at all; says why.
+        """
+        node = self._node
+        entry = node.library.find(which)
+        if not 1 <= runs <= MOST_RUNS or not 0 <= rows <= MOST_ROWS:
+            raise NotNowError(f"material is prepared for 1 to {MOST_RUNS} runs, with at most {MOST_ROWS} rows each")
+        if entry.study.preprocessing not in KEPT:
+            raise NotNowError(
+                f"preprocessing {entry.study.preprocessing!r} takes its material as it goes: only that of 'ot' can be "
+                "prepared ahead of time"
+            )
+        self._check_begins(entry)
+        node.scheduler.prepare(entry, Preparation(runs, rows))
+        return study_view(node, entry)
+
+    def _check_begins(self, entry: Entry) -> None:
+        """See that an attempt may begin now."""
+        node = self._node
         state = self._state(entry)
         study = entry.study
         if state.active:
@@ -201,8 +233,6 @@ class Owner:
             why = ", ".join(f"{name} ({node.peers.trouble(name)})" for name in absent)
             raise NotNowError(f"it takes all members at once, and there is no link to {why}")
         node.store.check_room()
-        node.scheduler.enqueue(entry, dry)
-        return study_view(node, entry)
 
     def _state(self, entry: Entry) -> StudyState:
         return entry.state(self._node.clock())

@@ -14,7 +14,7 @@ from parties.node.attempts import AttemptRun
 from parties.node.duties import Abandon, Begin, Fetch, Repeat, Report, duty
 from parties.node.library import Entry, Library
 from parties.node.office import Office
-from parties.node.states import Phase, StudyState
+from parties.node.states import ENDED, Phase, Preparation, StudyState
 from parties.node.store import StoreError
 
 _TICK_SECONDS = 5.0
@@ -29,6 +29,12 @@ log = logging.getLogger(__name__)
 
 class QueueError(SottovoceError, ValueError):
     """A study cannot be queued now; says why."""
+
+
+def run_body(attempt: int, dry: bool, prepare: Preparation | None = None) -> dict[str, Any]:
+    """Return what the record that begins an attempt says."""
+    body: dict[str, Any] = {"attempt": attempt, "dry": dry}
+    return body if prepare is None else {**body, "prepare": {"runs": prepare.runs, "rows": prepare.rows}}
 
 
 class Scheduler:
@@ -118,6 +124,20 @@ class Scheduler:
         self._change_queue([*self._queue, (entry.hash, dry)])
         self._news.set()
 
+    def prepare(self, entry: Entry, prepare: Preparation) -> None:
+        """Begin to prepare material for a study.
+
+        Raises
+        ------
+        QueueError
+            If there is no room for it now.
+        """
+        if self._queue or len(self.runs) >= self.office.config.limits.studies_at_once:
+            raise QueueError("other studies run here, or wait for their turn: prepare when they are over")
+        state = entry.state(self.office.clock())
+        number = state.attempts[-1].number + 1 if state.attempts else 1
+        self.office.say(entry, "run", run_body(number, True, prepare))
+
     def _change_queue(self, queue: list[tuple[str, bool]]) -> None:
         self.office.store.save_queue(queue)
         self._queue = queue
@@ -166,6 +186,8 @@ class Scheduler:
             result_of=self.office.results.attempt_of(study),
             late=entry.study.deadline_passed(self.office.clock()),
         )
+        if state.phase in ENDED and run is None and self.office.depot is not None:
+            self.office.depot.forget(study)
         if isinstance(due, Begin):
             self._begin(entry, state, due)
         elif isinstance(due, Abandon) and run is not None:
@@ -187,7 +209,7 @@ class Scheduler:
             return  # whoever began it is not there: it may be over, and we have not heard
         if len(self.runs) < self.office.config.limits.studies_at_once:
             study = entry.hash
-            run = self.runs[study] = AttemptRun(self.office, entry, due.attempt, due.dry)
+            run = self.runs[study] = AttemptRun(self.office, entry, due.attempt, due.dry, due.prepare)
             self._tasks[study] = asyncio.create_task(self._live(entry, run), name=f"study {study[:12]}")
 
     async def _live(self, entry: Entry, run: AttemptRun) -> None:
@@ -233,7 +255,7 @@ class Scheduler:
             asyncio.get_running_loop().call_later(_REPEAT_SECONDS, self.look, entry)
         elif now >= self._not_before[study]:
             del self._not_before[study]
-            self.office.say(entry, "run", {"attempt": due.attempt, "dry": due.dry})
+            self.office.say(entry, "run", run_body(due.attempt, due.dry, due.prepare))
 
     def _all_there(self, entry: Entry) -> bool:
         return set(entry.members) <= self._connected() | {self._name}

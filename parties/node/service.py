@@ -16,7 +16,7 @@ from typing import Any
 from mpc.errors import SottovoceError
 from parties.governance import records as signed
 from parties.governance.audit import LOG_FILE, AuditLog, code_version
-from parties.governance.checks import parse_address
+from parties.governance.checks import parse_address, write_time
 from parties.governance.consortium import Consortium, Member
 from parties.governance.errors import AuditError
 from parties.governance.keys import NodeKey, expiry, load, read_passphrase
@@ -26,6 +26,7 @@ from parties.identity import fingerprint, host_name
 from parties.node.attempts import WORKERS
 from parties.node.config import NodeConfig
 from parties.node.control import Channel
+from parties.node.depot import Depot
 from parties.node.doors import Doors, Refusals, listen
 from parties.node.gossip import Gossip
 from parties.node.hello import ProtocolError, Timing
@@ -156,6 +157,11 @@ class Node:
             self.audit = AuditLog(config.state / LOG_FILE, self.key, clock, config.name)
             undo.callback(self.audit.close)
             self.library = Library(self.store, self.consortium, config.name)
+            self.depot = Depot(
+                config.state / "material",
+                lambda salt: self.key.derived("sottovoce material 1", salt),
+                lambda: write_time(clock()),
+            )
             undo.pop_all()
         self.results = Results(self.store, self.library, push=self._push, clock=clock)
         self.gossip = Gossip(
@@ -182,6 +188,7 @@ class Node:
             start=start_worker or self._start_worker,
             trouble=self._trouble,
             ready_seconds=ready_seconds,
+            depot=self.depot,
         )
         self.peers = Peers(
             self.config.name,
@@ -240,6 +247,7 @@ class Node:
                 self._doors.close()
             with contextlib.suppress(AuditError):
                 self.note("stopped", why=why)
+            self.depot.close()
             self.audit.close()
             self.store.close()
 

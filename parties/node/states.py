@@ -62,6 +62,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparation:
+    """Material that is to be made: for how many runs, with how many rows of each contributor."""
+
+    runs: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One go at a study.
 
@@ -84,6 +92,8 @@ class Attempt:
         What the members report.
     members : tuple of str
         All that take part.
+    prepare : Preparation or None
+        What it prepares, if that is what it is for; it is dry then.
     """
 
     number: int
@@ -94,11 +104,19 @@ class Attempt:
     ready: Mapping[str, Record] = field(repr=False)
     outcomes: Mapping[str, Outcome] = field(repr=False)
     members: tuple[str, ...]
+    prepare: Preparation | None = None
 
     @property
     def absent(self) -> tuple[str, ...]:
         """Members that are not ready yet."""
         return tuple(name for name in self.members if name not in self.ready)
+
+    @property
+    def title(self) -> str:
+        """What it is, for people: ``attempt 1``, ``dry run attempt 2``, ``preparation 3``."""
+        if self.prepare is not None:
+            return f"preparation {self.number}"
+        return f"{'dry run ' if self.dry else ''}attempt {self.number}"
 
     @property
     def computed(self) -> bool:
@@ -231,7 +249,10 @@ def state_of(study: Study, records: Iterable[Record], now: datetime.datetime) ->
         attempts=attempts,
         used=used,
         left=max(0, min(study.attempts - used, MOST_ATTEMPTS - (attempts[-1].number if attempts else 0))),
-        dry_run_passed=any(attempt.dry and attempt.reported and not attempt.failures for attempt in attempts),
+        dry_run_passed=any(
+            attempt.dry and attempt.prepare is None and attempt.reported and not attempt.failures
+            for attempt in attempts
+        ),
     )
     late = study.deadline_passed(now)
     for attempt in attempts:
@@ -281,7 +302,7 @@ def _under_way(state: StudyState, study: Study, late: bool) -> StudyState:
             return replace(state, phase=Phase.EXPIRED, text=_expired(study, "nobody ran it"))
         text = "all have approved" + ("; the dry run succeeded" if state.dry_run_passed else "")
         return replace(state, phase=Phase.APPROVED, text=text)
-    what = f"{'dry run ' if attempt.dry else ''}attempt {attempt.number}"
+    what = attempt.title
     if not attempt.over and not attempt.clash:
         if attempt.absent:
             text = f"{what} waits for {listed(attempt.absent)}"
@@ -303,27 +324,34 @@ def _attempts(study: Study, by_kind: Mapping[str, Mapping[tuple[str, int], Recor
             runs.setdefault(number, []).append(record)
     attempts = []
     for number, asked in sorted(runs.items()):
-        ways = {bool(record.body["dry"]) for record in asked}
+        ways = {_way(record) for record in asked}
         of_it = {
             kind: {author: record for (author, which), record in by_kind.get(kind, {}).items() if which == number}
             for kind in ("ready", "outcome")
         }
-        stood_by = {bool(record.body["dry"]) for record in of_it["ready"].values()}
+        stood_by = {_way(record) for record in of_it["ready"].values()}
         if len(stood_by) == 1 and len(of_it["ready"]) == len(study.members):
             ways = stood_by
         attempts.append(
             Attempt(
                 number=number,
-                dry=ways == {True},
+                dry=all(dry for dry, _ in ways),
                 clash=len(ways | stood_by) > 1,
                 begun_by=tuple(sorted(record.author for record in asked)),
                 began=min(moment(record) for record in asked),
                 ready=of_it["ready"],
                 outcomes={author: _outcome(record) for author, record in of_it["outcome"].items()},
                 members=tuple(study.members),
+                prepare=next(iter(ways))[1] if len(ways) == 1 else None,
             )
         )
     return tuple(attempts)
+
+
+def _way(record: Record) -> tuple[bool, Preparation | None]:
+    """Return in which way an attempt is begun, or stood by for."""
+    asked = record.body.get("prepare")
+    return bool(record.body["dry"]), None if asked is None else Preparation(int(asked["runs"]), int(asked["rows"]))
 
 
 def _outcome(record: Record) -> Outcome:

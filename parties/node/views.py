@@ -6,7 +6,7 @@ import datetime
 import math
 from typing import TYPE_CHECKING, Any
 
-from parties.governance.checks import write_time
+from parties.governance.checks import read_time, write_time
 from parties.governance.keys import expiry
 from parties.governance.studies import differences
 from parties.node.states import Attempt, Phase, StudyState
@@ -50,6 +50,7 @@ def study_view(node: Node, entry: Entry) -> dict[str, Any]:
         "progress": None if run is None or run.progress is None else run.progress.model_dump(mode="json"),
         "over": settled(state) and not queued and (run is None or run.told),
         "dry_run_passed": state.dry_run_passed,
+        "material": material_view(node, study.hash),
         "result": {
             "here": bool(result_of),
             "ours": name in study.recipients,
@@ -83,6 +84,18 @@ def study_details(node: Node, entry: Entry) -> dict[str, Any]:
     }
 
 
+def material_view(node: Node, study: str | None = None) -> dict[str, Any]:
+    """Return what was prepared and is left: for how many runs, how much, and since when."""
+    left = node.depot.left(study)
+    return {
+        "batches": left.batches,
+        "bytes": left.size,
+        "products": left.products,
+        "oldest": left.oldest,
+        "age_seconds": (node.clock() - read_time(left.oldest)).total_seconds() if left.oldest else 0.0,
+    }
+
+
 def settled(state: StudyState) -> bool:
     """Whether nothing happens any more unless somebody asks for it."""
     return not state.active and not state.again
@@ -92,6 +105,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "dry": attempt.dry,
+        "prepare": None if attempt.prepare is None else {"runs": attempt.prepare.runs, "rows": attempt.prepare.rows},
         "began": write_time(attempt.began),
         "begun_by": list(attempt.begun_by),
         "ready": [name for name in attempt.members if name in attempt.ready],
@@ -133,6 +147,7 @@ def node_view(node: Node) -> dict[str, Any]:
         "damaged": list(node.library.damaged),
         "running": len(node.scheduler.runs),
         "queued": len(node.scheduler.queued),
+        "material": material_view(node, None),
         "studies": len(node.library.entries),
         "peers": [
             {

@@ -15,7 +15,9 @@ from mpc.errors import PeerError, SottovoceError, for_peers
 from parties.identity import make_identity
 from parties.node.computing import Attempt, StoppedError, TimeLimitError
 from parties.node.exchange import MESSAGE_BYTES, Exchange, ExchangeError
+from parties.node.keepers import NodeKeeper, NoKeeper
 from parties.node.ledger import Ledger
+from parties.node.material_messages import Stored
 from parties.node.messages import (
     Adopt,
     Assigned,
@@ -88,12 +90,14 @@ class Seat:
         self._in_force = in_force
         self._begun: asyncio.Future[Begin] = asyncio.get_running_loop().create_future()
         self._teller: Teller | None = None
+        self._keeper = NodeKeeper(exchange) if assigned.assignment.depot else None
 
     async def sit(self) -> None:
         """Do the work from beginning to end, and tell how it went."""
         try:
             identity = make_identity("worker")
             attempt = Attempt(self._assigned, identity, self._in_force)
+            attempt.keeper = self._keeper or NoKeeper()
         except SottovoceError as error:
             self._tell(_failed(error, None))
             return
@@ -123,6 +127,8 @@ class Seat:
                 attempt.adopt(along)
             elif isinstance(heard, Pinned):
                 attempt.pinned.set()
+            elif isinstance(heard, Stored) and self._keeper is not None:
+                self._keeper.heard(heard, along)
             else:
                 if along is not None:
                     along.close()

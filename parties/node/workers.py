@@ -20,6 +20,7 @@ from mpc.errors import SottovoceError
 from parties.node.clearing import HOME, clear_away, remove
 from parties.node.exchange import Exchange, ExchangeError
 from parties.node.hearing import Hearing
+from parties.node.material_messages import Stored
 from parties.node.messages import (
     Adopt,
     Assigned,
@@ -299,14 +300,15 @@ class Worker:
                     self._phase = event.phase
                 yield event
                 if isinstance(event, Rows):  # who comes back for the next event has written it down
-                    self._answer()
+                    self.reply(Pinned())
                 if not self._process.killed:
                     await self._hearing.pace()
         yield last
 
-    def _answer(self) -> None:
+    def reply(self, message: Pinned | Stored, passed: socket.socket | None = None) -> None:
+        """Answer what it has told or asked; a socket may go along. One that is gone is told by :meth:`events`."""
         with contextlib.suppress(ExchangeError):
-            self._exchange.post(as_json(Pinned()))
+            self._exchange.post(as_json(message), passed)
 
     def _said_last(self, event: Finished | Failed) -> Finished | Failed:
         if isinstance(event, Failed):

@@ -109,6 +109,40 @@ def test_a_study_from_first_connection_to_result(tmp_path: Path):
         assert {line["study"] for line in noted} == {done.study.hash}
 
 
+PROGRAM_COMPARES = """
+from mpc import is_negative, open_
+
+async def study(party, table):
+    first, second = await party.share([party.rank], bound=100, shape=(1,))
+    return int((await open_(party, await is_negative(party, first - second)))[0])
+"""
+
+
+@pytest.mark.parametrize("program", [None, PROGRAM_COMPARES], ids=["analyses", "a program of one's own"])
+def test_two_members_with_oblivious_transfer_need_nobody_else(program: str | None, tmp_path: Path):
+    """Each notes its own seed and that of the pair; a confined program loads what transfers need."""
+    both = ["north", "city"]
+    study = study_with(program, contributors=both, recipients=both, preprocessing="ot", dry_run=True)
+
+    async def main() -> Team:
+        async with team(tmp_path, study, program=program) as members:
+            await members.run()
+            return members
+
+    done = on_uvloop(main())
+    for member in done.members:
+        assert isinstance(member.last, Finished), member.last
+        result: Any = member.last.result
+        if program is None:
+            assert result["analyses"]["sums"]["values"] == {"age": 120, "dose": 7.5}
+        else:
+            assert result["value"] == 1
+        assert len(member.ledger.read_text().splitlines()) == 2
+        (costs,) = member.of(Costs)
+        assert any(name.endswith("/transfers") and step.bytes_sent for name, step in costs.steps.items())
+    assert check_ledgers([member.ledger for member in done.members]) == []
+
+
 def test_a_dealer_and_a_recipient_without_rows(tmp_path: Path):
     """Who contributes nothing takes part; who is no recipient learns nothing; the dealer has no data."""
     study = study_with(
