@@ -91,35 +91,63 @@ def measure(work: Work, preprocessing: str, stream: float, repetitions: int | No
     )
 
 
-def _material(field: Field, amount: int) -> Callable[[Party, Any], Awaitable[Any]]:
+def _material(field: Field, amount: int, repetitions: int) -> Callable[[Party, Any], Awaitable[Any]]:
     async def study(party: Party, data: Any) -> Any:
         x, y = await vectors(field)(party, amount)
-        seconds = []
-        for _ in range(REPETITIONS + 1):
+        seconds, sent = [], 0
+        for _ in range(repetitions + 1):
             await agree(party, "beginning", "material")
+            before = party.costs.total
             began = time.perf_counter()
             await prepare(party, multiply, x, y)
             seconds.append(time.perf_counter() - began)
+            sent = party.costs.since(before).bytes_sent
             await multiply(party, x, y)
-        return seconds[1:]
+        return seconds[1:], sent
 
     return study
 
 
-def measure_material(preprocessing: str, field: Field, amount: int, goal: float) -> Row:
-    """Time how triples are made: masks, products, and what a dealer sends."""
-    results = simulate(_material(field, amount), [None] * PARTIES, preprocessing=preprocessing)
-    slowest = [max(times) for times in zip(*results, strict=True)]
+def measure_material(
+    preprocessing: str,
+    field: Field,
+    amount: int,
+    goal: float,
+    *,
+    parties: int = PARTIES,
+    stream: float = 0.0,
+    repetitions: int = REPETITIONS,
+) -> Row:
+    """Time how triples are made: masks, products, and what a dealer or the parties send for them.
+
+    With a stream's bytes a second the limit is what must move; a dealer's bytes are not counted.
+    """
+    results = simulate(_material(field, amount, repetitions), [None] * parties, preprocessing=preprocessing)
+    slowest = [max(times) for times in zip(*(result[0] for result in results), strict=True)]
     seconds = median(slowest)
-    name = _material_name(field, amount)
-    peak = max(costs.peak_memory_bytes for costs in results.costs.parties)
+    sent = [result[1] for result in results]
+    limit = sum(sent) / stream if stream and preprocessing == "ot" else 0.0
     return Row(
-        name, preprocessing, amount, "triple", goal, seconds, tuple(slowest), amount / seconds, 0, 0, peak, 0.0, 0.0
+        material_name(preprocessing, field, amount, parties),
+        preprocessing,
+        amount,
+        "triple",
+        goal,
+        seconds,
+        tuple(slowest),
+        amount / seconds,
+        max(sent) if preprocessing == "ot" else 0,
+        2 if preprocessing == "ot" else 0,
+        max(costs.peak_memory_bytes for costs in results.costs.parties),
+        limit,
+        seconds / limit if limit else 0.0,
     )
 
 
-def _material_name(field: Field, amount: int) -> str:
-    return f"10^{len(str(amount)) - 1} triples, {field}"
+def material_name(preprocessing: str, field: Field, amount: int, parties: int) -> str:
+    """Return how a row of triples is called."""
+    between = f", {parties} parties" if preprocessing == "ot" else ""
+    return f"10^{len(str(amount)) - 1} triples, {field}{between}"
 
 
 def measure_training(solver: str, preprocessing: str, goal: float) -> Row:
@@ -272,6 +300,10 @@ def machine() -> dict[str, Any]:
     }
 
 
+# Parties, field, and how many triples a second are wanted by oblivious transfer.
+_BY_TRANSFER = ((2, F127, 45_000), (3, F127, 25_000), (2, F61, 0), (3, F61, 0))
+
+
 def plan(
     limits: dict[str, float], *, quick: bool = False, preprocessings: Sequence[str] = ("prss", "dealer")
 ) -> list[tuple[str, Callable[[], Row | list[Row]]]]:
@@ -297,7 +329,14 @@ def plan(
         for field in (F61, F127):
             goal = triples / (2e6 if name == "prss" else 1e6)
             measuring = partial(measure_material, name, field, triples, goal)
-            found.append((f"{_material_name(field, triples)} ({name})", measuring))
+            found.append((f"{material_name(name, field, triples, PARTIES)} ({name})", measuring))
+    transfers = triples // 10
+    for parties, field, each_second in _BY_TRANSFER:
+        goal = transfers / each_second if each_second else 0.0
+        measuring = partial(
+            measure_material, "ot", field, transfers, goal, parties=parties, stream=stream, repetitions=3
+        )
+        found.append((f"{material_name('ot', field, transfers, parties)} (ot)", measuring))
     found.append(("cold start to first sum", partial(measure_cold_start, 1.2)))
     for name in preprocessings:
         for analysis in analyses(rows) if room_for(rows) else []:

@@ -25,6 +25,7 @@ class PreprocessingName(StrEnum):
 
     prss = "prss"
     dealer = "dealer"
+    ot = "ot"
 
 
 Preprocessing = Annotated[

@@ -63,7 +63,7 @@ def tell(
         What every hospital runs.
     hospitals : sequence of Hospital
         One organisation each, in a process of its own.
-    preprocessing : {"prss", "dealer"}, optional
+    preprocessing : {"prss", "dealer", "ot"}, optional
         See :func:`parties.simulate`.
     figure : Path, optional
         Where the picture goes.

@@ -58,7 +58,7 @@ def simulate(
         ``await program(party, data)`` runs at each organisation with its own data.
     inputs : sequence
         The data of each organisation, in rank order.
-    preprocessing : {"dealer", "prss"}, optional
+    preprocessing : {"dealer", "prss", "ot"}, optional
         Where products of masks come from (see docs/security.md for whom they trust). In a simulation
         nobody is harmed by a default: ``"prss"`` for 3 to 7 organisations, otherwise ``"dealer"``,
         which adds one process.

@@ -3,6 +3,7 @@
 The toolkit itself draws from ``secrets``; what is seeded here is the data that tests make up.
 """
 
+import hashlib
 import os
 import secrets
 import zlib
@@ -41,7 +42,9 @@ LONGEST = (
     "parties/test_resume_study.py",
     "node/test_worker_hostile.py",
     "node/test_service_pins.py",
+    "node/test_material.py",
     "node/test_commands.py",
+    "node/test_kills.py",
     "parties/test_faults.py",
     "parties/test_mesh.py",
     "protocols/test_quantiles.py",
@@ -100,6 +103,43 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed:
         report.sections.append(("Seed", f"repeat with --seed {item.config.stash[SEED]}"))
     return report
+
+
+class QuickBase:
+    """Stands in for :mod:`mpc.ot.base` in one process: keys follow from the session's name, so they are no secret.
+
+    A pair's base transfers take 0.1 s of public-key operations. ``tests/ot`` makes them, and so does every run in
+    processes.
+    """
+
+    @staticmethod
+    async def send(link: Any, count: int) -> Any:
+        await link.send("points", b"")
+        await link.receive("pairs", 0)
+        return QuickBase._keys(link, count)
+
+    @staticmethod
+    async def receive(link: Any, choices: Any) -> Any:
+        await link.send("pairs", b"")
+        await link.receive("points", 0)
+        return QuickBase._keys(link, len(choices))[np.arange(len(choices)), choices]
+
+    @staticmethod
+    def _keys(link: Any, count: int) -> Any:
+        expanded = hashlib.shake_128(link.session).digest(count * 2 * 16)
+        return np.frombuffer(expanded, np.uint8).reshape(count, 2, 16)
+
+
+@pytest.fixture
+def real_base() -> None:
+    """Let a test make its base transfers."""
+
+
+@pytest.fixture(autouse=True)
+def quick_base(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs in this process do without public-key operations."""
+    if "/tests/ot/" not in request.path.as_posix() and "real_base" not in request.fixturenames:
+        monkeypatch.setattr("mpc.ot.meeting.base", QuickBase)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def estimate(
         Path, typer.Argument(exists=True, dir_okay=False, metavar="STUDY", help="A study file, or a Python file.")
     ],
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Study file: rows that each contributor has.")] = 1000,
-    preprocessing: Annotated[str, typer.Option(help="Python file: prss or dealer; by default as simulate.")] = "",
+    preprocessing: Annotated[str, typer.Option(help="Python file: prss, dealer or ot; by default as simulate.")] = "",
     slowdown: Annotated[
         float, typer.Option(min=0.01, help="How much slower the organisations' machines compute than this one.")
     ] = 1.0,

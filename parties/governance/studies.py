@@ -48,6 +48,7 @@ _LIKE_A_HASH = re.compile(r"[0-9A-Fa-f]{4,64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}\.py")
 _TRUST = {
     "prss": "half or more of the parties would have to act together to see anything",
+    "ot": "all other parties would have to act together to see anything of one; nobody else is needed",
     "dealer": "{dealer} would have to act together with a party to see anything; alone it sees no data",
 }
 
@@ -98,7 +99,7 @@ class Study(Strict):
     consortium : str
     contributors, recipients : tuple of str
         Whose rows are used; who learns the results.
-    preprocessing : {"prss", "dealer"}
+    preprocessing : {"prss", "dealer", "ot"}
     dealer : str or None
     security : str
         ``"semi-honest"``.
@@ -122,7 +123,7 @@ class Study(Strict):
     consortium: Name
     contributors: Annotated[_Names, Field(min_length=2)]
     recipients: Annotated[_Names, Field(min_length=1)]
-    preprocessing: Literal["prss", "dealer"]
+    preprocessing: Literal["prss", "dealer", "ot"]
     dealer: Name | None = None
     security: Annotated[str, AfterValidator(_security)] = "semi-honest"
     disclosure: Literal["none", "datashield", "vantage6", "opensafely", "cms", "ons"]

@@ -48,6 +48,9 @@ def test_no_value_stands_anywhere_but_in_its_own_file(tmp_path: Path, seed: int)
         study = propose(consortium, "A study that is finished", "north", [MEAN, COUNT, MODEL])
         finish(consortium, study, "south")
         check_result(consortium, rows, results(consortium, study))
+        alone = propose(consortium, "A study without a dealer", "city", [MEAN, COUNT], preprocessing="ot", dealer=None)
+        finish(consortium, alone, "city")
+        check_result(consortium, rows, results(consortium, alone))
         # One that fails because of the data: their owner is told what is wrong, by count, and the others that it is.
         wrong = consortium["city"].directory / "rows.csv"
         lines = wrong.read_text("utf-8").splitlines()

@@ -194,6 +194,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('dealer = "helper"', 'dealer = "north"'), "north cannot be the dealer and take part"),
     (('dealer = "helper"\n', ""), "exactly when preprocessing is 'dealer'"),
     (('preprocessing = "dealer"', 'preprocessing = "prss"'), "exactly when preprocessing is 'dealer'"),
+    (('preprocessing = "dealer"', 'preprocessing = "ot"'), "exactly when preprocessing is 'dealer'"),
     (('preprocessing = "dealer"', 'preprocessing = "magic"'), "preprocessing: "),
     (('preprocessing = "dealer"\n', ""), "preprocessing: is missing"),
     (('disclosure = "vantage6"', 'disclosure = "secret"'), "disclosure: "),
@@ -301,6 +302,23 @@ def test_preprocessing_fits_the_number_of_parties() -> None:
     parse_study(two)
     with pytest.raises(StudyError, match="'prss' needs an honest majority among 3 to"):
         parse_study(two.replace('"dealer"\n', '"prss"\n').replace('dealer = "helper"\n', ""))
+    study = parse_study(two.replace('"dealer"\n', '"ot"\n').replace('dealer = "helper"\n', ""))
+    assert (study.preprocessing, study.dealer, study.members) == ("ot", None, ("north", "city"))
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "trust"),
+    [
+        ("dealer", "dealer: helper would have to act together with a party to see anything; alone it sees no data"),
+        ("prss", "prss: half or more of the parties would have to act together to see anything"),
+        ("ot", "ot: all other parties would have to act together to see anything of one; nobody else is needed"),
+    ],
+)
+def test_a_summary_says_who_must_not_act_together(preprocessing: str, trust: str) -> None:
+    text = STUDY if preprocessing == "dealer" else STUDY.replace('"dealer"\n', f'"{preprocessing}"\n')
+    if preprocessing != "dealer":
+        text = text.replace('dealer = "helper"\n', "")
+    assert f"preprocessing: {trust}" in parse_study(text).describe()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -2,13 +2,15 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mpc import F127, Field, Party, Share, join, open_, serve_dealer
+from mpc.costs import Costs, StepCost
 from mpc.errors import for_peers
 from mpc.memory import MemoryNetwork, root_cause
 from mpc.prg import Prg
@@ -17,9 +19,9 @@ from mpc.session import MakeSource
 Program = Callable[[Party, Any], Awaitable[Any]]
 
 # Sizes and preprocessings that every protocol is tried with.
-WORLDS = [(2, "dealer"), (3, "dealer"), (5, "dealer"), (3, "prss"), (4, "prss"), (5, "prss")]
-SMALL_WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss")]
-ALL_WORLDS = [*WORLDS, (4, "dealer"), (7, "dealer"), (6, "prss"), (7, "prss")]
+WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss"), (4, "prss"), (5, "prss"), (2, "ot"), (3, "ot")]
+SMALL_WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss"), (2, "ot")]
+ALL_WORLDS = [*WORLDS, (5, "dealer"), (7, "dealer"), (6, "prss"), (7, "prss"), (4, "ot")]
 
 
 class Message(NamedTuple):
@@ -89,6 +91,13 @@ class Run:
         """All messages but those of joining and leaving."""
         return [m for m in self.log if not m.step.startswith("join/") and m.data != b"leave"]
 
+    def told(self) -> list[Message]:
+        """All of :attr:`sent`, those of oblivious transfer without what is in them.
+
+        That is padded by what public-key transfers have made of randomness of their own, which no test seeds.
+        """
+        return sorted(m._replace(data=bytes(len(m.data))) if of_transfers(m.step) else m for m in self.sent)
+
     def sent_after_inputs(self) -> list[Message]:
         """All messages but those of joining, leaving and input sharing."""
         return [m for m in self.sent if "/header#" not in m.step]
@@ -146,6 +155,23 @@ def run(
     with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
         outcomes = runner.run(everybody())
     return Run(outcomes, seats, network.log, faults[0] if faults else None)
+
+
+_TRANSFERS = re.compile(r"(/choices|/corrections)\.\d+$|^transfers/extension|(^|/)lattice|(^|/)waves(\.\d+)?/truncate#")
+
+
+def of_transfers(step: str) -> bool:
+    """Whether a message makes material by oblivious transfer, or lattices, or truncates such material."""
+    return _TRANSFERS.search(step) is not None
+
+
+def but_transfers(costs: Costs, before: StepCost | None = None) -> StepCost:
+    """Return the sum over all steps but those that make material by oblivious transfer; less what was before."""
+    total = StepCost()
+    for name, cost in costs.by_step.items():
+        if not name.endswith(("/transfers", "/lattice")):
+            total.add(cost)
+    return StepCost(*(getattr(total, c.name) - (getattr(before, c.name) if before else 0) for c in fields(StepCost)))
 
 
 def same(results: Sequence[Any]) -> Any:

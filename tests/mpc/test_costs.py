@@ -29,7 +29,7 @@ from mpc.costs import MOST_OPENINGS
 from mpc.preprocessing.factors import split_first
 from mpc.sigmoid import series
 from mpc.transport import CHUNK_BYTES
-from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, WORLDS, Run, run, shares_of
+from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, WORLDS, Run, but_transfers, run, shares_of
 
 LARGE = 3 * CHUNK_BYTES // 16  # elements; openings of these go in parts
 
@@ -47,17 +47,18 @@ def cost_of(
     masked: tuple[int, ...] = (),
     field: Field = F127,
 ) -> tuple[StepCost, Run]:
-    """Return what the protocol cost party 0, once all parties are known to have paid the same."""
+    """Return what the protocol cost party 0, but for transfers, once all parties are known to have paid the same."""
 
     async def program(party: Party, _: Any) -> StepCost:
         shares = await shares_of(party, [np.zeros(shape, int) for shape in shapes], bound, field)
         shares = [await mask(party, x) if k in masked else x for k, x in enumerate(shares)]
-        before = party.costs.total
+        before = but_transfers(party.costs)
         await protocol(party, *shares)
-        return party.costs.since(before)
+        return but_transfers(party.costs, before)
 
     done = run(program, parties=parties, preprocessing=preprocessing)
     costs = done.results
+    assert len({party.costs.rounds for party in done.parties}) == 1
     assert len({(c.rounds, c.elements_opened, c.triples) for c in costs}) == 1
     return costs[0], done
 
@@ -132,8 +133,9 @@ def test_openings_to_some(parties: int, preprocessing: str) -> None:
 def test_comparison(parties: int, preprocessing: str, bound: int) -> None:
     """In units of 64 entries: a word of bits is counted as one element."""
     cost, _ = cost_of(is_negative, [(64,)], parties, preprocessing, bound=bound)
-    k, colluders = bound.bit_length(), (parties - 1) // 2 if preprocessing == "prss" else 0
-    assert cost.rounds == 2 + math.ceil(math.log2(k)) + 2 * colluders
+    k = bound.bit_length()
+    more = {"dealer": 0, "prss": 2 * ((parties - 1) // 2), "ot": parties - 1}[preprocessing]
+    assert cost.rounds == 2 + math.ceil(math.log2(k)) + more
     if preprocessing == "dealer":
         assert cost.elements_opened <= 64 + 3 * k + 1
         assert cost.bytes_sent == payload(64, parties) + payload(cost.elements_opened - 64, parties, 8)
@@ -143,7 +145,7 @@ def test_comparison(parties: int, preprocessing: str, bound: int) -> None:
 def test_sigmoid(parties: int, preprocessing: str) -> None:
     cost, done = cost_of(sigmoid, [(11,)], parties, preprocessing, bound=20)
     colluders = (parties - 1) // 2 if preprocessing == "prss" else 0
-    assert cost.rounds == (2 * colluders if colluders else 1)
+    assert cost.rounds == {"dealer": 1, "prss": 2 * colluders, "ot": parties - 1}[preprocessing]
     width = 2 * len(series(22.0, 1e-4)[1])
     if preprocessing == "dealer":
         assert cost.elements_opened == 11

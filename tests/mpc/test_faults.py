@@ -232,10 +232,11 @@ def test_different_preprocessings() -> None:
 @pytest.mark.parametrize(
     ("parties", "preprocessing", "words"),
     [
-        (2, "prss", "use 'dealer'"),
-        (8, "prss", "use 'dealer'"),
+        (2, "prss", "use 'ot', or 'dealer'"),
+        (8, "prss", "use 'ot', or 'dealer'"),
         (1, "dealer", "two parties"),
-        (3, "none", "one of dealer, prss"),
+        (1, "ot", "two parties"),
+        (3, "none", "one of dealer, prss, ot"),
     ],
 )
 def test_preprocessings_that_do_not_fit(parties: int, preprocessing: str, words: str) -> None:

@@ -367,12 +367,15 @@ def test_bad_input() -> None:
 # ---- costs ------------------------------------------------------------------------------------------------------
 
 
-def colluders(parties: int, preprocessing: str) -> int:
-    return (parties - 1) // 2 if preprocessing == "prss" else 0
+def addends(parties: int, preprocessing: str) -> int:
+    """In how many addends the bits of a mask come, but for the first one."""
+    return {"dealer": 0, "prss": (parties - 1) // 2, "ot": parties - 1}[preprocessing]
 
 
-def rounds_of_comparison(bound: int, t: int) -> int:
-    return 2 + math.ceil(math.log2(bound.bit_length())) + 2 * t
+def rounds_of_comparison(bound: int, parties: int, preprocessing: str) -> int:
+    """Transfers are not counted; prss takes a round to split what signs are made of."""
+    t = addends(parties, preprocessing)
+    return 2 + math.ceil(math.log2(bound.bit_length())) + (2 * t if preprocessing == "prss" else t)
 
 
 @worlds
@@ -380,8 +383,9 @@ def rounds_of_comparison(bound: int, t: int) -> int:
 def test_cost_of_equal(parties: int, preprocessing: str, bound: int) -> None:
     """In units of 64 entries: a word of bits is counted as one element."""
     cost, _ = cost_of(lambda party, x: equal(party, x, 0), [(64,)], parties, preprocessing, bound=bound)
-    k, t = bound.bit_length(), colluders(parties, preprocessing)
-    assert cost.rounds == 2 + math.ceil(math.log2(k)) + (t if t < 2 else 2 * t - (k == 1))
+    k, t = bound.bit_length(), addends(parties, preprocessing)
+    signs = t if preprocessing == "prss" else 0
+    assert cost.rounds == 2 + math.ceil(math.log2(k)) + signs + (0 if t < 2 else t - (k == 1))
     if t < 2:
         assert cost.elements_opened == 64 + 2 * k - 1
 
@@ -390,9 +394,10 @@ def test_cost_of_equal(parties: int, preprocessing: str, bound: int) -> None:
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 9, 32, 33])
 def test_cost_of_bits(parties: int, preprocessing: str, width: int) -> None:
     cost, done = cost_of(to_bits, [(64,)], parties, preprocessing, bound=2**width - 1)
-    t = colluders(parties, preprocessing)
+    t = addends(parties, preprocessing)
     depth = math.ceil(math.log2(width - 1)) if width > 1 else 0
-    assert cost.rounds == 2 + depth + 2 * t - (width == 1 and t > 0)
+    signs = t if preprocessing == "prss" else 0
+    assert cost.rounds == 2 + depth + signs + t - (width == 1 and t > 0)
     tree = 0
     for half in (2**j for j in range(depth)):
         upper = [i for i in range(width - 1) if i & half]
@@ -403,7 +408,7 @@ def test_cost_of_bits(parties: int, preprocessing: str, width: int) -> None:
     if preprocessing == "dealer":
         corrections = [m for m in done.log if m.frm == parties and m.step.startswith("correction")]
         assert sum(len(m.data) for m in corrections if len(m.data) >= 16 * 64) == 16 * 64 * width
-    elif t == 1:
+    elif preprocessing == "prss" and t == 1:
         split = [m for m in done.sent_after_inputs() if "split" in m.step]
         assert {(m.frm, m.to) for m in split} == {(0, 2)}
         assert sum(len(m.data) for m in split) == 16 * 64 * width
@@ -411,16 +416,17 @@ def test_cost_of_bits(parties: int, preprocessing: str, width: int) -> None:
 
 @worlds
 def test_cost_of_choices(parties: int, preprocessing: str) -> None:
-    t = colluders(parties, preprocessing)
+    def rounds(bound: int) -> int:
+        return rounds_of_comparison(bound, parties, preprocessing)
 
     def cost(protocol: Callable[..., Any], *shapes: tuple[int, ...], bound: int = 100) -> Any:
         return cost_of(protocol, list(shapes), parties, preprocessing, bound=bound)[0]
 
-    comparison = rounds_of_comparison(200, t)
+    comparison = rounds(200)
     low, both = cost(minimum, (64,), (64,)), cost(sign, (64,))
     assert low.rounds == cost(maximum, (64,), (64,)).rounds == comparison + 1
-    assert both.rounds == rounds_of_comparison(100, t)
-    assert cost(absolute, (64,)).rounds == rounds_of_comparison(100, t) + 1
+    assert both.rounds == rounds(100)
+    assert cost(absolute, (64,)).rounds == rounds(100) + 1
     assert cost(lambda party, x: argmax(party, x), (7, 64)).rounds == 6 * (comparison + 1)
     chosen = cost(lambda party, c, x, y: select(party, c.bounded_by(1), x, y), (64,), (64,), (64,))
     assert (chosen.rounds, chosen.elements_opened, chosen.triples) == (1, 128, 64)

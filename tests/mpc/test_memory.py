@@ -28,7 +28,7 @@ def test_the_first_fault_is_raised_as_it_is() -> None:
 
     with pytest.raises(DataError, match="party 1"):
         run_in_memory(program, [1, 6, 2], preprocessing="dealer")
-    with pytest.raises(ValueError, match="use 'dealer'"):
+    with pytest.raises(ValueError, match="use 'ot', or 'dealer'"):
         run_in_memory(program, [1, 2], preprocessing="prss")
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from mpc import F61, F127, GF, Field, Party, PeerError, Share, open_, opening, prepare
+from mpc.costs import StepCost
 from mpc.indices import R32
+from mpc.ot.networks import switch_count
 from mpc.preprocessing import carriages, dealer, prss, requests, serve
 from mpc.preprocessing.permutations import Move, Place, Route, committees, draw_permutation
 from mpc.preprocessing.prss import corruption_threshold
@@ -18,7 +20,7 @@ from mpc.prg import Prg
 from mpc.shuffling import moved, shuffle
 from mpc.words import W64, pack_bits, unpack_bits
 from tests.mpc.enumeration import View, views
-from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, WORLDS, Message, Run, run, same, seeded
+from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, WORLDS, Message, Run, but_transfers, run, same, seeded
 
 F3 = GF(3)
 WORDS_OF = np.array([[1, 0, 0, 1, 0, 1], [0, 1, 0, 0, 0, 0]], np.uint8)
@@ -188,7 +190,7 @@ def test_a_coalition_misses_a_factor(parties: int, preprocessing: str) -> None:
         return (await party.preprocessing.permutation(party, 3)).factors
 
     seats = run(program, parties=parties, preprocessing=preprocessing).results
-    most = parties - 1 if preprocessing == "dealer" else corruption_threshold(parties)
+    most = corruption_threshold(parties) if preprocessing == "prss" else parties - 1
     for coalition in combinations(range(parties), most):
         assert any(all(seats[rank][k] is None for rank in coalition) for k in range(len(seats[0])))
     for k in range(len(seats[0])):
@@ -312,9 +314,10 @@ def test_without_masks_the_views_differ(
 def test_costs(parties: int, preprocessing: str) -> None:
     async def program(party: Party, _: Any) -> Any:
         x, y = party.constant(np.zeros(5, int), field=F61), party.constant(np.zeros((5, 3), int))
-        before = party.costs.total
+        before = but_transfers(party.costs)
+        assert before == StepCost()
         await shuffle(party, [x, y])
-        return party.costs.since(before)
+        return but_transfers(party.costs)
 
     done = run(program, parties=parties, preprocessing=preprocessing)
     t = corruption_threshold(parties)
@@ -328,7 +331,13 @@ def test_costs(parties: int, preprocessing: str) -> None:
     passes = [m for m in done.sent if "pass#" in m.step]
     assert (len(passes), {len(m.data) for m in passes}) == (messages, {5 * 8 + 15 * 16})
     dealt = sum(len(m.data) for m in done.sent if m.step.startswith("correction"))
-    assert dealt == (0 if preprocessing == "prss" else 5 * 8 + 15 * 16)
+    assert dealt == (5 * 8 + 15 * 16 if preprocessing == "dealer" else 0)
+    if preprocessing == "ot":
+        # 8 switches for 5 rows, at each party and for each array; choices of one bit each.
+        corrections = sum(len(m.data) for m in done.sent if "/corrections." in m.step)
+        assert corrections == parties * (parties - 1) * switch_count(5) * (8 + 3 * 16)
+        choices = [len(m.data) for m in done.sent if "/choices." in m.step]
+        assert choices == [8 + 1] * 2 * parties * (parties - 1)
 
 
 # ---- preparing --------------------------------------------------------------------------------------------------
@@ -361,7 +370,7 @@ def test_a_rehearsal_tells_nothing(parties: int, preprocessing: str) -> None:
 
         done = run(program, parties=parties, preprocessing=preprocessing, make_source=seeded("rehearsal"))
         done.results  # noqa: B018
-        return sorted(done.sent)
+        return done.told()
 
     assert sent(0) == sent(5)
 
@@ -369,7 +378,7 @@ def test_a_rehearsal_tells_nothing(parties: int, preprocessing: str) -> None:
 # ---- faults -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
+@pytest.mark.parametrize("preprocessing", ["dealer", "prss", "ot"])
 @pytest.mark.parametrize("fault", ["short", "beyond the field", "repeated"])
 def test_bad_messages_are_refused(preprocessing: str, fault: str) -> None:
     async def program(party: Party, _: Any) -> Any:

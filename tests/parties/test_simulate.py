@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpc import F127, Party, PeerError, RangeError, multiply, open_
+from mpc import F127, Party, PeerError, RangeError, is_negative, mask, multiply, open_
 from parties import PartyError, Results, simulate
+from protocols import secure_mean, secure_sum
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="parties are forked")
 BOTH = [pytest.param(False, marks=needs_fork, id="processes"), pytest.param(True, id="one process")]
@@ -52,7 +53,8 @@ async def square_of_total(party: Party, data: Any) -> Any:
 
 @pytest.mark.parametrize("in_process", BOTH)
 @pytest.mark.parametrize(
-    ("parties", "preprocessing"), [(2, None), (2, "dealer"), (3, None), (3, "dealer"), (5, "prss")]
+    ("parties", "preprocessing"),
+    [(2, None), (2, "dealer"), (3, None), (3, "dealer"), (5, "prss"), (2, "ot"), (3, "ot")],
 )
 def test_all_parties_learn_the_result(parties: int, preprocessing: str | None, in_process: bool) -> None:
     inputs = [np.arange(4) + 10 * rank for rank in range(parties)]
@@ -206,7 +208,56 @@ def test_a_result_that_cannot_be_given_back_is_an_error() -> None:
 
 
 @needs_fork
-@pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
+def test_two_parties_without_anybody_else() -> None:
+    """Over TLS, with base transfers as they are: a sum, a mean, a comparison and who is older."""
+
+    async def program(party: Party, data: Any) -> Any:
+        mean = await secure_mean(party, data, bound=100)
+        x, y = await party.share(data[:, 0].sum(keepdims=True), bound=10_000)
+        return mean, await open_(party, await is_negative(party, x - y)), await secure_sum(party, data, bound=100)
+
+    rows = [np.array([[40.0, 1.5], [60.0, 2.5]]), np.array([[70.0, 3.5], [50.0, 0.5], [90.0, 1.0]])]
+    results = simulate(program, rows, preprocessing="ot")
+    for mean, less, total_of_all in results:
+        np.testing.assert_allclose(mean, np.concatenate(rows).mean(axis=0), atol=1e-6)
+        np.testing.assert_array_equal(less, [1])
+        np.testing.assert_allclose(total_of_all, np.concatenate(rows).sum(axis=0), atol=1e-6)
+    assert len(results.costs.parties) == 2
+
+
+@needs_fork
+@pytest.mark.parametrize("when", ["before anybody waits", "while it is waited for"])
+def test_a_peer_of_transfers_that_is_killed_is_named(when: str) -> None:
+    async def program(party: Party, data: Any) -> Any:
+        x = party.constant(np.zeros(20_000, int))
+        if party.rank == 1:
+            if when == "while it is waited for":
+                asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGKILL)
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        for _ in range(1000):
+            await multiply(party, x, x)
+
+    began = time.monotonic()
+    with pytest.raises(PartyError, match=r"party 1 died \(signal 9\)"):
+        simulate(program, [0, 1], preprocessing="ot")
+    assert time.monotonic() - began < 5
+
+
+@needs_fork
+def test_a_peer_of_transfers_that_sleeps_is_named() -> None:
+    async def program(party: Party, data: Any) -> Any:
+        x = await mask(party, party.constant(np.zeros(5, int)))
+        if party.rank == 1:
+            await asyncio.sleep(60)
+        await multiply(party, x, x)  # opens nothing
+
+    with pytest.raises(PartyError, match=r"PeerError: party 1 sent nothing for step '.*(choices|corrections).*time"):
+        simulate(program, [0, 1], preprocessing="ot", timeout_seconds=2)
+
+
+@needs_fork
+@pytest.mark.parametrize("preprocessing", ["dealer", "prss", "ot"])
 def test_a_killed_party_is_named_at_once(preprocessing: str) -> None:
     async def program(party: Party, data: Any) -> Any:
         await total(party, [1])

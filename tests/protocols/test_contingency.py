@@ -45,7 +45,7 @@ def ends(found: Estimate) -> list[float]:
     return [found.value, found.lower, found.upper]
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5), ("ot", 2)])
 def test_smoking_by_city(preprocessing: str, parties: int) -> None:
     counts, rows = smoking()
     if parties != 3:  # some of the cities; the layers without rows say nothing

@@ -16,7 +16,7 @@ from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import diabetes, run, run_one
 from tests.protocols.promises import at_rank, watched
 
-WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
+WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("ot", 2)]
 PARTITIONS = ["rows", "columns"]
 # Age, body mass index, blood pressure, total and LDL cholesterol, glucose.
 COLUMNS = [0, 2, 3, 4, 5, 9]

@@ -163,7 +163,7 @@ def test_columns_of_different_parties() -> None:
     assert (result.n, result.missing["X"]) == (168, 60)
 
 
-@pytest.mark.parametrize(("parties", "preprocessing"), [(2, "dealer"), (5, "prss")])
+@pytest.mark.parametrize(("parties", "preprocessing"), [(2, "dealer"), (3, "prss"), (2, "ot")])
 def test_any_number_of_parties(parties: int, preprocessing: str) -> None:
     cohort = veteran()._replace(part=np.arange(137) % parties)
     columns = [name for name in cohort.columns if name.startswith(("Karnofsky", "Age"))]

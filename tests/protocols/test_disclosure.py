@@ -114,7 +114,7 @@ def test_a_study_may_ask_for_more_parties_than_a_preset() -> None:
 # ---- sums, means, variances -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
+@pytest.mark.parametrize("preprocessing", ["dealer", "prss", "ot"])
 @pytest.mark.parametrize("protocol", [secure_sum, secure_mean, secure_variance])
 @pytest.mark.parametrize(
     ("rows", "fine"),

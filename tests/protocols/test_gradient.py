@@ -60,10 +60,12 @@ def test_it_ends_where_newton_does() -> None:
     np.testing.assert_allclose(fit.coef, newton.coef, atol=3e-3)
 
 
-def test_columns_of_the_same_rows() -> None:
+@pytest.mark.parametrize("preprocessing", ["dealer", "ot"])
+def test_columns_of_the_same_rows(preprocessing: str) -> None:
     data = spector()
     inputs = [(data.X[:, :1], None), (data.X[:, 1:], data.y)]
-    fit = run_one(logistic_regression, inputs, solver="gradient", steps=20, learning_rate=0.5, partition="columns")
+    options: dict[str, Any] = {"steps": 20, "learning_rate": 0.5, "partition": "columns"}
+    fit = run_one(logistic_regression, inputs, preprocessing, solver="gradient", **options)
     wanted = float64_run(data, l2=0.0, steps=20, rate=0.5)
     np.testing.assert_allclose(standardised(fit, data), wanted, atol=1e-4)
 

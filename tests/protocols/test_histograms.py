@@ -14,7 +14,7 @@ from protocols.tables.histograms import histogram
 from tests.protocols.helpers import diabetes, run, run_one
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5), ("ot", 2)])
 @pytest.mark.parametrize("column", [0, 2, 5])
 def test_counts_and_density_are_those_of_numpy(preprocessing: str, parties: int, column: int) -> None:
     x = diabetes().X[:, column]

@@ -53,7 +53,9 @@ def test_the_curve_is_that_of_lifelines(name: str) -> None:
     assert (result.n, result.missing) == (len(frame), {"time": 0, "event": 0})
 
 
-@pytest.mark.parametrize(("preprocessing", "grid"), [("dealer", (30, 600, 30)), ("prss", [100, 250.5, 600, 1022])])
+@pytest.mark.parametrize(
+    ("preprocessing", "grid"), [("dealer", (30, 600, 30)), ("prss", [100, 250.5, 600, 1022]), ("ot", [100, 600])]
+)
 def test_groups_on_a_coarse_grid(preprocessing: str, grid: Any) -> None:
     """Times are rounded up, those beyond the last point censored there; one row has no ph.ecog."""
     cohort = lung()

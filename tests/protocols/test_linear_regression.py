@@ -20,7 +20,7 @@ from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import run, run_one
 from tests.protocols.promises import at_rank, watched
 
-MODELS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
+MODELS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5), ("ot", 2)]
 
 
 class Data(NamedTuple):

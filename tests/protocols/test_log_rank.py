@@ -115,7 +115,9 @@ def test_columns_of_different_parties() -> None:
     assert result.statistic == pytest.approx(by_lifelines(time, kept["ph.ecog"], event).test_statistic, rel=1e-6)
 
 
-@pytest.mark.parametrize(("parties", "preprocessing"), [(2, "dealer"), (5, "dealer"), (5, "prss"), (7, "prss")])
+@pytest.mark.parametrize(
+    ("parties", "preprocessing"), [(2, "dealer"), (5, "dealer"), (5, "prss"), (7, "prss"), (2, "ot")]
+)
 def test_any_number_of_parties(parties: int, preprocessing: str) -> None:
     frame = lung().frame
     parts = [frame[np.arange(228) % parties == k] for k in range(parties)]

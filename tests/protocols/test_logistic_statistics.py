@@ -40,7 +40,7 @@ def compare(fit: Any, wanted: Any) -> None:
     assert fit.aic == pytest.approx(wanted.aic, rel=2e-6)
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("ot", 2)])
 def test_likelihoods_equal_statsmodels(preprocessing: str, parties: int) -> None:
     import statsmodels.api as sm
 

@@ -16,7 +16,7 @@ from tests.mpc.support import opened
 from tests.protocols.helpers import breast_cancer, diabetes, run, run_one
 from tests.protocols.promises import at_rank, watched
 
-WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
+WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("ot", 2)]
 PARTITIONS = ["rows", "columns"]
 NAN = float("nan")
 

@@ -22,7 +22,7 @@ from tests.mpc.support import run as run_tapped
 from tests.protocols.helpers import breast_cancer, run
 from tests.protocols.promises import at_rank, watched
 
-WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
+WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5), ("ot", 2)]
 KINDS: dict[str, Any] = {"x": Numeric, "group": Categorical, "site": Categorical}
 NAN = float("nan")
 

@@ -7,17 +7,16 @@ import pytest
 
 from mpc import AgreementError, DataError, Party, Share, open_
 from protocols import SharedModel, logistic_regression, predict_proba
-from tests.protocols.helpers import by_rows, diabetes, run, run_one
+from tests.protocols.helpers import Data, by_rows, diabetes, run, run_one, spector
 from tests.protocols.promises import at_rank, watched
 
 
-def wanted() -> np.ndarray:
-    data = diabetes()
+def wanted(data: Data) -> np.ndarray:
     fit = run_one(logistic_regression, by_rows(data, 2), l2=1.0)
     return np.asarray(fit.predict_proba(data.X))
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("ot", 2)])
 def test_every_party_learns_the_probabilities_of_its_own_rows(preprocessing: str, parties: int) -> None:
     async def program(party: Party, part: Any) -> Any:
         model = await logistic_regression(party, *part, l2=1.0, reveal=False)
@@ -27,10 +26,11 @@ def test_every_party_learns_the_probabilities_of_its_own_rows(preprocessing: str
         assert isinstance(shared, Share)
         return model, own, second, await open_(party, shared)
 
+    data = spector() if preprocessing == "ot" else diabetes()
     with watched() as promises:
-        results = run(at_rank(program), by_rows(diabetes(), parties), preprocessing)
+        results = run(at_rank(program), by_rows(data, parties), preprocessing)
     promises.check(parties)
-    expected = wanted()
+    expected = wanted(data)
     np.testing.assert_allclose(np.concatenate([own for _, own, _, _ in results]), expected, atol=1e-5)
     assert [second is None for _, _, second, _ in results] == [rank != 1 for rank in range(parties)]
     np.testing.assert_allclose(results[1][2], expected, atol=1e-5)
@@ -38,7 +38,7 @@ def test_every_party_learns_the_probabilities_of_its_own_rows(preprocessing: str
     model = results[0][0]
     assert isinstance(model, SharedModel)
     assert model.converged
-    assert repr(model) == "SharedModel(10 columns, fitted to 442 rows)"
+    assert repr(model) == f"SharedModel({data.X.shape[1]} columns, fitted to {len(data.y)} rows)"
 
 
 def test_without_revealing_the_model_only_two_bits_are_opened() -> None:
@@ -70,7 +70,7 @@ def test_columns_of_the_same_rows() -> None:
 
     results = run(program, [(data.X[:, :4], None), (data.X[:, 4:], data.y)])
     for probabilities in results:
-        np.testing.assert_allclose(probabilities, wanted(), atol=1e-5)
+        np.testing.assert_allclose(probabilities, wanted(diabetes()), atol=1e-5)
 
 
 def test_rows_far_outside_saturate(rng: np.random.Generator) -> None:

@@ -19,7 +19,7 @@ from protocols.prediction.prediction_quality import PROBABILITY_GRID, RocResult,
 from tests.protocols.helpers import Data, breast_cancer, run, run_one
 from tests.protocols.promises import at_rank, watched
 
-WORLDS = [("dealer", 2), ("prss", 3), ("dealer", 3), ("prss", 5)]
+WORLDS = [("dealer", 2), ("prss", 3), ("dealer", 3), ("ot", 2)]
 worlds = pytest.mark.parametrize(("preprocessing", "parties"), WORLDS)
 SMALL = Disclosure("at least 8", minimum_cell=8)
 ROUNDING = Disclosure("at least 8, rounded", minimum_cell=8, rounding=5)

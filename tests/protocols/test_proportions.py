@@ -32,7 +32,9 @@ def split(values: NDArray[Any], parties: int) -> list[NDArray[Any]]:
     return np.split(values, [len(values) * k // (parties + 2) for k in range(1, parties)])
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(
+    ("preprocessing", "parties"), [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5), ("ot", 2)]
+)
 @pytest.mark.parametrize("method", ["wilson", "clopper-pearson"])
 def test_marriages(preprocessing: str, parties: int, method: str) -> None:
     values = marriages()

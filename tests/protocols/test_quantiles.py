@@ -54,7 +54,8 @@ def split(partition: str, parties: int, *given_columns: Any) -> list[Any]:
         *(("dealer", 2, way) for way in WAYS),
         *(("prss", 3, way) for way in WAYS),
         ("dealer", 3, WAYS[2]),
-        *(("prss", 5, way) for way in WAYS[2:]),
+        ("prss", 5, WAYS[2]),
+        *(("ot", 2, way) for way in WAYS[::2]),
     ],
     ids=str,
 )

@@ -19,7 +19,7 @@ from protocols.release.disclosure import Disclosure, DisclosureError
 from tests.protocols.helpers import diabetes, heart, run
 from tests.protocols.promises import at_rank, watched
 
-WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
+WORLDS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("ot", 2)]
 WAYS: list[dict[str, Any]] = [{"bound": 128}, {"resolution": 1.0, "bound": 128}, {"grid": (0, 120, 1)}]
 NAN = float("nan")
 

@@ -168,11 +168,11 @@ def by_columns(data: Data, parties: int) -> list[tuple[Any, Any]]:
 @pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
 @pytest.mark.parametrize("solver", ["newton", "gradient"])
 def test_a_regression_for_one_party_equals_that_for_all(solver: str, preprocessing: str) -> None:
-    inputs = by_rows(spector(), 3)
-    everybody = run_one(logistic_regression, inputs, preprocessing, l2=1.0, solver=solver)
+    inputs, steps = by_rows(spector(), 3), 10 if solver == "newton" else 30
+    everybody = run_one(logistic_regression, inputs, preprocessing, l2=1.0, solver=solver, steps=steps)
 
     async def program(party: Party, data: Any) -> Any:
-        fit = await logistic_regression(party, *data, l2=1.0, solver=solver, to=[2])
+        fit = await logistic_regression(party, *data, l2=1.0, solver=solver, steps=steps, to=[2])
         return fit, [(o.step, o.elements) for o in party.costs.openings if o.digest is not None]
 
     (none, seen), (also_none, _), (fit, _) = run(program, inputs, preprocessing)
@@ -196,7 +196,7 @@ def heart_and_more() -> Data:
 
 @pytest.mark.parametrize(
     ("dataset", "preprocessing", "parties"),
-    [(heart, "dealer", 2), (diabetes, "dealer", 3), (diabetes, "prss", 3), (heart_and_more, "prss", 5)],
+    [(heart, "dealer", 2), (diabetes, "dealer", 3), (heart_and_more, "prss", 3)],
 )
 def test_owners_of_columns_learn_nothing_of_a_result_for_others(
     dataset: Callable[[], Data], preprocessing: str, parties: int

@@ -19,7 +19,7 @@ RNG = np.random.default_rng(4)
 X = RNG.integers(1, 40, ROWS).astype(float)
 Y = X + RNG.integers(0, 20, ROWS)
 TWO, THREE = RNG.integers(0, 2, ROWS), RNG.integers(0, 3, ROWS)
-WORLDS = [("dealer", 2), ("prss", 3)]
+WORLDS = [("dealer", 2), ("prss", 3), ("ot", 2)]
 
 
 async def both(party: Party, work: Any, own: Any) -> tuple[Any, Any]:

@@ -33,7 +33,7 @@ def standardised(parts: list[Any], preprocessing: str = "dealer", exponents: Any
     return result
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("dealer", 3), ("prss", 3)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("dealer", 3), ("prss", 3), ("ot", 2)])
 def test_columns_of_very_different_sizes(preprocessing: str, parties: int) -> None:
     X = breast_cancer().X
     parts = np.split(X, [1, 400][: parties - 1])

@@ -13,7 +13,7 @@ from mpc.memory import run_in_memory
 from protocols import PrecisionWarning, secure_mean, secure_sum, secure_variance
 from tests.protocols.helpers import run, run_one
 
-MODELS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)]
+MODELS = [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5), ("ot", 2), ("ot", 3)]
 
 
 @pytest.mark.parametrize(("preprocessing", "parties"), MODELS)

@@ -235,7 +235,9 @@ def test_shares_go_all_the_ways_that_numbers_go(table: Any, monkeypatch: pytest.
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(
+    ("preprocessing", "parties"), [("dealer", 2), ("dealer", 3), ("prss", 3), ("prss", 5), ("ot", 2)]
+)
 def test_shares_give_what_numbers_in_the_clear_give(
     preprocessing: str, parties: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

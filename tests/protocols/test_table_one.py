@@ -54,7 +54,7 @@ def describe(data: list[Any], preprocessing: str = "dealer", **parameters: Any) 
     return run(program, data, preprocessing)
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("ot", 2)])
 def test_lung_by_sex_is_what_pandas_finds(preprocessing: str, parties: int) -> None:
     data = lung()
     found = describe(split(data, parties), preprocessing, columns=COLUMNS, by="sex", p_values=True, quantiles=False)[0]

@@ -59,7 +59,7 @@ def of_pairs(one: Any, other: Any) -> Any:
 # ---- numbers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("prss", 5)])
+@pytest.mark.parametrize(("preprocessing", "parties"), [("dealer", 2), ("prss", 3), ("ot", 2)])
 def test_rounding_on_shares(preprocessing: str, parties: int) -> None:
     whole = np.array([0, 1, 6, 7, 8, 20, 21, 22, 1 << 40, (1 << 47) - 1, 12_345_678_901])
     some = np.array([0.5, -0.5, 1.0, -0.999999, 3.14159, -1e-3, 0.0, 1e-9, 1000.0, 0.74999, 0.7501])

@@ -10,7 +10,7 @@ from tests.protocols.edges.cases import CASES
 from tests.protocols.edges.running import check_world
 from tests.protocols.edges.tables import edges_of, worlds
 
-# In the profile "quick" 2 examples of each analysis at each edge; where a run takes long, 1 at one of two edges, which
+# In the profile "quick" 1 example of each analysis at each edge; where a run takes long, at one of two edges, which
 # the seed chooses. In "thorough" 80, and 40.
 _EXAMPLES = settings().max_examples
 
@@ -34,7 +34,7 @@ def test_an_analysis_at_an_edge(name: str, edges: tuple[str, ...], seed: int) ->
 
     # A run of all parties takes too long for a search for the smallest table; those here are small anyway.
     @settings(
-        max_examples=max(1, _EXAMPLES // (50 if case.slow else 25)),
+        max_examples=1 if _EXAMPLES <= 50 else _EXAMPLES // (50 if case.slow else 25),
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
