@@ -19,9 +19,9 @@ from mpc.session import MakeSource
 Program = Callable[[Party, Any], Awaitable[Any]]
 
 # Sizes and preprocessings that every protocol is tried with.
-WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss"), (4, "prss"), (5, "prss"), (2, "ot"), (3, "ot")]
+WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss"), (4, "prss"), (5, "prss"), (2, "ot")]
 SMALL_WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss"), (2, "ot")]
-ALL_WORLDS = [*WORLDS, (5, "dealer"), (7, "dealer"), (6, "prss"), (7, "prss"), (4, "ot")]
+ALL_WORLDS = [*WORLDS, (5, "dealer"), (7, "dealer"), (6, "prss"), (7, "prss"), (3, "ot"), (4, "ot")]
 
 
 class Message(NamedTuple):

@@ -68,7 +68,7 @@ def reference(data: Data, **options: Any) -> Any:
     return sm.GLM(data.y, X, family=sm.families.Poisson(), **options).fit(tol=1e-13, maxiter=200)
 
 
-def compare(fit: PoissonResult, wanted: Any, tolerance: float = 2e-6) -> None:
+def compare(fit: PoissonResult, wanted: Any, tolerance: float = 2e-6, likelihood: float = 1e-6) -> None:
     errors = np.asarray(wanted.bse)
     assert fit.converged
     assert np.abs((fit.params - np.asarray(wanted.params)) / errors).max() < tolerance
@@ -86,7 +86,7 @@ def compare(fit: PoissonResult, wanted: Any, tolerance: float = 2e-6) -> None:
         (fit.bic, wanted.bic_llf),
         (fit.dispersion, wanted.pearson_chi2 / wanted.df_resid),
     ]:
-        assert ours == pytest.approx(theirs, rel=1e-6)
+        assert ours == pytest.approx(theirs, rel=likelihood)
     assert fit.df_model == wanted.df_model
     assert fit.df_resid == pytest.approx(wanted.df_resid, rel=1e-7)
 
@@ -344,7 +344,8 @@ def test_it_can_be_prepared(y_bound: float) -> None:
         await prepare(party, study)
         return await study(party)
 
-    compare(run(program, parts(Data(X, y), 2))[0], reference(Data(X, y)))
+    # Pearson's chi squared, 956, may be off by 2^-16 of the sum of |y - mean|, 0.007.
+    compare(run(program, parts(Data(X, y), 2))[0], reference(Data(X, y)), likelihood=1e-5)
 
 
 def test_every_bound_holds_on_hostile_data(rng: np.random.Generator) -> None:
