@@ -8,7 +8,7 @@ from mpc.arithmetic import mask, matmul, multiply, products, truncate, truncate_
 from mpc.comparison import is_negative, less_than
 from mpc.costs import Costs, Opening, StepCost
 from mpc.elementary import divide, exp, inverse_sqrt, log, reciprocal, sqrt
-from mpc.errors import AgreementError, DataError, PeerError, RangeError, SottovoceError
+from mpc.errors import AgreementError, CheatingError, DataError, PeerError, RangeError, SecurityError, SottovoceError
 from mpc.estimate import NETWORKS, CostEstimate, Network, estimate
 from mpc.field import F61, F127, GF, Field
 from mpc.inputs import agree
@@ -31,6 +31,7 @@ __all__ = [
     "GF",
     "NETWORKS",
     "AgreementError",
+    "CheatingError",
     "CostEstimate",
     "Costs",
     "DataError",
@@ -43,6 +44,7 @@ __all__ = [
     "PeerError",
     "PreparationError",
     "RangeError",
+    "SecurityError",
     "Share",
     "Solved",
     "SottovoceError",

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def as_plain(x: FieldArray) -> Any:
     """View elements under a type that numpy copies in one go."""
-    return x.view(np.complex128) if x.dtype.itemsize == 16 else x
+    if x.dtype.itemsize == 16:
+        return x.view(np.complex128)
+    return x if x.dtype.names is None else x.view(np.dtype((np.void, x.dtype.itemsize)))
 
 
 def copy_into(target: FieldArray, source: FieldArray) -> None:

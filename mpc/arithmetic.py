@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc._copying import join
 from mpc.errors import RangeError
 from mpc.masks import Masked, Structure
 from mpc.opening import open_flat, unpack
@@ -20,7 +19,7 @@ from mpc.preprocessing.answers import all_of
 from mpc.share import FRACTION_BITS, Share
 
 if TYPE_CHECKING:
-    from mpc.field import Field, FieldArray
+    from mpc.field import FieldArray
     from mpc.masks import Mask
     from mpc.party import Party
     from mpc.preprocessing import Operation
@@ -116,30 +115,12 @@ async def products(party: Party, name: str, jobs: Sequence[tuple[Share, Share, O
     answers = await all_of([answer for *_, answer in pending])
     for (x, y, operation), (a_i, b_i, _), c_i, magnitude in zip(jobs, pending, answers, magnitudes, strict=True):
         d, e = (s.masked.offset if s.masked is not None else public[id(s)] for s in (x, y))
-        combine = _combine_entries if operation == "multiply" else _combine_matrices
-        values = combine(x.field, d, e, a_i, b_i, c_i, party.rank == 0)
+        combine = x.field.beaver if operation == "multiply" else x.field.beaver_matmul
+        values = combine(d, e, a_i, b_i, c_i, lead=party.rank == 0)
         inner = x.shape[-1] if operation == "matmul" else 1
         cost.triples += values.size * inner
         results.append(Share(x.field, values, x.scale + y.scale, magnitude, leads=party.rank == 0))
     return results
-
-
-def _combine_entries(
-    field: Field, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, lead: bool
-) -> FieldArray:
-    return field.beaver(d, e, a, b, c, lead=lead)
-
-
-def _combine_matrices(
-    field: Field, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, lead: bool
-) -> FieldArray:
-    right = field.add(b, e) if lead else b  # d b + d e = d (b + e)
-    if d.ndim == e.ndim == 2:
-        # One product with twice the inner length: [d | a] [right ; e].
-        wide = join([d, a], axis=1)
-        tall = join([right, e], axis=0)
-        return field.add(field.matmul(wide, tall), c)
-    return field.add(field.add(field.matmul(d, right), field.matmul(a, e)), c)
 
 
 def _product_magnitude(x: Share, y: Share, operation: Operation) -> int:
@@ -182,20 +163,37 @@ async def mask(party: Party, x: Share) -> Share:
 
 
 async def open_masked(
-    party: Party, name: str, shares: Sequence[Share], masks: Sequence[FieldArray]
+    party: Party, name: str, shares: Sequence[Share], masks: Sequence[FieldArray], *, bounded: bool = False
 ) -> list[FieldArray]:
-    """Open ``x - mask`` for several shares of one or more fields, given our summands of fresh masks."""
+    """Open ``x - mask`` for several shares of one or more fields, given our summands of fresh masks.
+
+    Where masks are ``bounded``, they hide x only because x is not larger than it should be. Against malicious parties
+    all that was opened before is checked first, because a shift that somebody put into it could have made x larger.
+    """
+    if bounded:
+        await party.verify()
     offsets: list[FieldArray | None] = [None] * len(shares)
     for field in dict.fromkeys(share.field for share in shares):
         which = [k for k, share in enumerate(shares) if share.field is field]
         # The mask's summands are uniform given their sum, so these differences are, too.
-        flat = np.empty(sum(shares[k].size for k in which), field.dtype)
-        for k, part in zip(which, unpack(flat, [shares[k].shape for k in which]), strict=True):
-            field.sub(shares[k].values, masks[k], out=part)
-        opened = await open_flat(party, name, field, flat)
-        for k, offset in zip(which, unpack(opened, [shares[k].shape for k in which]), strict=True):
+        shapes = [shares[k].shape for k in which]
+        size = sum(shares[k].size for k in which)
+        values, macs = np.empty(size, field.public.dtype), field.mac_array(size)
+        for k, part, mac_part in zip(which, unpack(values, shapes), _unpacked(macs, shapes), strict=True):
+            (x, x_mac), (r, r_mac) = field.parts(shares[k].values), field.parts(masks[k])
+            field.public.sub(x, r, out=part)
+            if mac_part is not None and x_mac is not None and r_mac is not None:
+                field.public.sub(x_mac, r_mac, out=mac_part)
+        opened = await open_flat(party, name, field, values, macs)
+        for k, offset in zip(which, unpack(opened, shapes), strict=True):
             offsets[k] = offset
     return [offset for offset in offsets if offset is not None]
+
+
+def _unpacked(macs: FieldArray | None, shapes: Sequence[tuple[int, ...]]) -> Sequence[FieldArray | None]:
+    if macs is None:
+        return [None] * len(shapes)
+    return unpack(macs, shapes, macs.shape[1:])
 
 
 async def truncate(party: Party, x: Share, to: int | None = None) -> Share:
@@ -244,12 +242,13 @@ async def truncate_all(party: Party, shares: Sequence[Share], to: int | None = N
         if x.scale - to >= x.field.bits:
             raise RangeError(f"truncate: {x.scale - to} fraction bits are more than {x.field} drops at a time")
     masks = [await bounded_mask(party, x, f"truncate to scale {to}") for x in going]
-    offsets = await open_masked(party, "truncate", going, [r.summand for r in masks])
+    shifted = [await party.preprocessing.shifted(party, r, x.scale - to) for x, r in zip(going, masks, strict=True)]
+    offsets = await open_masked(party, "truncate", going, [r.summand for r in masks], bounded=True)
     truncated = []
-    for x, r, offset in zip(going, masks, offsets, strict=True):
+    for x, r, offset in zip(going, shifted, offsets, strict=True):
         shift = Structure("shift", (x.scale - to,))
         magnitude = (x.magnitude >> (x.scale - to)) + r.pieces + 1
-        masked = Masked(shift.apply(x.field, offset), r.after(shift))
+        masked = Masked(shift.apply(x.field, offset), r)
         truncated.append(Share(x.field, None, to, magnitude, leads=party.rank == 0, masked=masked))
     results = iter(truncated)
     return [next(results) if x is None else x for x in lifted]

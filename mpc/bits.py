@@ -21,7 +21,7 @@ from mpc._copying import copy_into
 from mpc.arithmetic import bounded_mask, mask_bits, open_masked, products
 from mpc.masks import Masked
 from mpc.share import Share, concatenate
-from mpc.words import W64, WORD_BITS, bit_planes, chosen, negated_planes, pack_bits, unpack_bits
+from mpc.words import W64, WORD_BITS, Words, bit_planes, chosen, negated_planes, pack_bits, unpack_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +81,7 @@ async def open_addends(party: Party, z: Share, count: int, constant: int, operat
     field = z.field
     mask = await bounded_mask(party, z, operation)
     asked = await party.preprocessing.bits(party, mask, count)
-    (offset,) = await open_masked(party, "mask", [z], [mask.summand])
+    (offset,) = await open_masked(party, "mask", [z], [mask.summand], bounded=True)
     # Multiples of 2^count that make the public addend positive as an integer.
     reach = (mask.pieces << mask_bits(z.magnitude)) + (2 << z.magnitude.bit_length())
     public = field.add(offset, field.encode(constant + reach))
@@ -94,12 +94,19 @@ async def open_addends(party: Party, z: Share, count: int, constant: int, operat
 
 def words_share(party: Party, values: FieldArray) -> Share:
     """Return a share over W64 from our summand."""
-    return Share(W64, values, 0, 0, leads=party.rank == 0)
+    return Share(words_field(party), values, 0, 0, leads=party.rank == 0)
+
+
+def words_field(party: Party) -> Words:
+    """Return what shares over W64 are made of: with MACs, where parties may cheat."""
+    field: Words = party.over(W64)  # type: ignore[assignment]
+    return field
 
 
 def public_words(party: Party, words: FieldArray) -> Share:
     """Return a share of public words."""
-    return words_share(party, words if party.rank == 0 else W64.zeros(words.shape))
+    field = words_field(party)
+    return words_share(party, field.add_public(field.zeros(words.shape), words, leads=party.rank == 0))
 
 
 def inverted(party: Party, x: Share, count: int) -> Share:
@@ -121,9 +128,9 @@ async def _carry_save(party: Party, terms: list[Share]) -> tuple[Share, Share]:
 
 
 def _one_plane_up(x: Share, count: int) -> Share:
-    shifted = W64.zeros((count, *x.shape[1:]))
+    shifted = x.field.zeros((count, *x.shape[1:]))
     shifted[1:] = x.values[: count - 1]
-    return Share(W64, shifted, 0, 0, leads=x.leads)
+    return Share(x.field, shifted, 0, 0, leads=x.leads)
 
 
 async def half_sum(party: Party, addends: Addends) -> tuple[Share, Share]:
@@ -135,10 +142,10 @@ async def half_sum(party: Party, addends: Addends) -> tuple[Share, Share]:
     if addends.public is not None:
         (secret,) = addends.shared
         propagate = secret + public_words(party, addends.public)
-        return propagate, words_share(party, W64.mul(secret.values, addends.public)[:-1])
+        return propagate, words_share(party, secret.field.mul(secret.values, addends.public)[:-1])
     a, b = await _carry_save(party, addends.shared)
     if len(a) == 1:
-        return a + b, words_share(party, W64.zeros((0, *a.shape[1:])))
+        return a + b, words_share(party, a.field.zeros((0, *a.shape[1:])))
     (generate,) = await products(party, "generate", [(a[:-1], b[:-1], "multiply")])
     return a + b, generate
 
@@ -148,9 +155,9 @@ async def carry_out(party: Party, propagate: Share, generate: Share) -> Share:
 
     Cost: ``ceil(log2(k))`` rounds, about ``3 k`` planes opened for k planes.
     """
-    p, g = propagate.values, generate.values
+    p, g, field = propagate.values, generate.values, propagate.field
     if not len(g):
-        return words_share(party, W64.zeros(g.shape[1:]))
+        return words_share(party, field.zeros(g.shape[1:]))
     while len(g) > 1:
         pairs = len(g) // 2
         high, low = slice(1, 2 * pairs, 2), slice(0, 2 * pairs, 2)
@@ -160,7 +167,7 @@ async def carry_out(party: Party, propagate: Share, generate: Share) -> Share:
         if len(g) > 2:
             jobs.append((p_high, words_share(party, p[low]), "multiply"))
         joined = await products(party, "carry", jobs)
-        new_g = W64.add(g[high], joined[0].values)
+        new_g = field.add(g[high], joined[0].values)
         new_p = joined[1].values if len(g) > 2 else p[high]
         if len(g) % 2:
             new_g, new_p = np.concatenate([new_g, g[-1:]]), np.concatenate([new_p, p[-1:]])
@@ -180,18 +187,18 @@ async def sum_planes(party: Party, addends: Addends) -> Share:
     ``ceil(log2(k - 1))`` rounds and about ``(k / 2) log2(k) + 2 k`` planes opened.
     """
     propagate, generate = await half_sum(party, addends)
-    p, g = propagate.values[:-1].copy(), generate.values.copy()
+    p, g, field = propagate.values[:-1].copy(), generate.values.copy(), propagate.field
     half = 1
     while half < len(g):
         jobs, targets = _prefix_jobs(party, p, g, half)
         for target, joined in zip(targets, await products(party, "prefix", jobs), strict=True):
             taken = joined.values.reshape(len(joined.values), -1, *g.shape[1:])
-            g[target] ^= taken[0]
+            g[target] = field.add(g[target], taken[0])
             if len(taken) == 2:
                 p[target] = taken[1]
         half *= 2
     total = propagate.values.copy()
-    total[1:] ^= g
+    total[1:] = field.add(total[1:], g)
     return words_share(party, total)
 
 
@@ -268,7 +275,7 @@ async def bits_to_field(party: Party, words: Share, field: Field, count: int) ->
     Opens the bits under uniform masks whose signs ``(-1)^bit`` are shared in the field; then ``(-1)^b``
     is local, and ``b = (1 - (-1)^b) / 2``. Cost: 1 round, 1 bit opened an entry.
     """
-    mask = await party.preprocessing.uniform(party, W64, words.shape)
+    mask = await party.preprocessing.uniform(party, words.field, words.shape)
     answer = await party.preprocessing.signs(party, mask, field, count)
     (opened,) = await open_masked(party, "convert", [words], [mask.summand])
     bits = (await answer).copy()
@@ -280,8 +287,7 @@ def _signs_to_bits(field: Field, signs: FieldArray, flips: NDArray[np.uint8], *,
     """Turn our summand of signs into that of ``(1 - (-1)^flip sign) / 2``, in place."""
     half = -field.half  # 1/2 = (p + 1)/2 (mod p)
     field.mul(signs, chosen(field, flips, -half, half), out=signs)
-    if leads:
-        field.add(signs, field.encode(half), out=signs)
+    field.add_public(signs, field.encode(half), leads=leads, out=signs)
 
 
 class SignedMask(NamedTuple):
@@ -299,12 +305,13 @@ async def take_signs(party: Party, field: Field, count: int) -> SignedMask:
     In pieces of 2^17 bits. Cost: with prss and t possible colluders t rounds for each piece, which do not wait
     for one another; for t = 1, ``count`` elements from party 0 to party 2.
     """
-    words = W64.zeros(-(-count // WORD_BITS))
+    over = words_field(party)
+    words = over.zeros(-(-count // WORD_BITS))
     signs = field.zeros(count)
     asked: deque[tuple[int, Awaitable[FieldArray]]] = deque()
     for start in range(0, count, _CONVERTED_AT_ONCE):
         size = min(_CONVERTED_AT_ONCE, count - start)
-        mask = await party.preprocessing.uniform(party, W64, (-(-size // WORD_BITS),))
+        mask = await party.preprocessing.uniform(party, over, (-(-size // WORD_BITS),))
         words[start // WORD_BITS :][: mask.summand.size] = mask.summand
         asked.append((start, await party.preprocessing.signs(party, mask, field, size)))
         if len(asked) > _ASKED_AHEAD:
@@ -335,7 +342,7 @@ async def planes_to_field(party: Party, planes: Share, count: int, material: Sig
     height = len(planes)
     dense = planes.values.reshape(-1)
     if count % WORD_BITS:
-        dense = pack_bits(unpack_bits(planes.values, count).reshape(-1))
+        dense = words_field(party).dense(planes.values, count)
     (opened,) = await open_masked(party, "convert", [words_share(party, dense)], [material.words])
     bits = material.signs
     for start in range(0, height * count, _CONVERTED_AT_ONCE):

@@ -42,6 +42,17 @@ class PeerError(SottovoceError, RuntimeError):
         self.step = step
 
 
+class SecurityError(SottovoceError, ValueError):
+    """What was asked for does not exist under the agreed security model; nothing was sent."""
+
+
+class CheatingError(SottovoceError, RuntimeError):
+    """Some party does not follow the protocol: what was opened, or announced, does not hold.
+
+    Which party it was is not known. Nothing that was computed is to be used.
+    """
+
+
 def for_peers(error: BaseException) -> str:
     """Return what peers may read of an error beside its type: nothing, unless it is free of data."""
     if isinstance(error, DataError) or not isinstance(error, SottovoceError):

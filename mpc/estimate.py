@@ -20,7 +20,7 @@ from mpc.errors import SottovoceError
 from mpc.hops import HopLoop, HopNetwork
 from mpc.made_up import is_made_up, make_up
 from mpc.memory import root_cause, run_together
-from mpc.session import check_preprocessing
+from mpc.session import check_preprocessing, check_security
 
 if TYPE_CHECKING:
     from mpc.party import Party
@@ -182,6 +182,7 @@ def estimate(
     *,
     parties: int = 3,
     preprocessing: str = "prss",
+    security: str = "semi-honest",
     networks: Sequence[Network] = NETWORKS,
     trials: int = 2,
     slowdown: float = 1.0,
@@ -199,6 +200,7 @@ def estimate(
     parties : int
         Where ``shapes`` is no list: how many there are.
     preprocessing : {"prss", "dealer", "ot"}
+    security : {"semi-honest", "malicious"}
     networks : sequence of Network
         By default a loopback interface with what our own layers take there (a round of 0.12 ms, 4 Gbit/s), a LAN
         (1 ms, 1 Gbit/s) and a WAN (50 ms, 100 Mbit/s).
@@ -217,7 +219,7 @@ def estimate(
     Exception
         What the program raises on the first set of made-up data, for example since a bound does not fit it.
     ValueError
-        The preprocessing does not suit the number of parties.
+        The preprocessing does not suit the number of parties, or the security model.
 
     Notes
     -----
@@ -232,6 +234,7 @@ def estimate(
     described = list(shapes) if isinstance(shapes, list) else [shapes] * parties
     size = len(described)
     check_preprocessing(preprocessing, size)
+    check_security(security, preprocessing)
     if not 1 <= trials <= _MOST_TRIALS:
         raise ValueError(f"trials go from 1 to {_MOST_TRIALS}")
     count = trials if is_made_up(described) else 1
@@ -241,7 +244,7 @@ def estimate(
             make_up(one, f"trial {trial} party {rank}", related=trial % 2 == 1) for rank, one in enumerate(described)
         ]
         try:
-            runs.append(_outside_any_loop(partial(_try_out, program, inputs, preprocessing)))
+            runs.append(_outside_any_loop(partial(_try_out, program, inputs, preprocessing, security)))
         except SottovoceError:
             if not runs:
                 raise
@@ -268,7 +271,7 @@ def estimate(
     )
 
 
-def _try_out(program: Program, inputs: Sequence[Any], preprocessing: str) -> _Trial:
+def _try_out(program: Program, inputs: Sequence[Any], preprocessing: str, security: str) -> _Trial:
     """Run a program once, and count."""
     loop, network = HopLoop(), HopNetwork(len(inputs))
     began, ended = [], []
@@ -280,7 +283,9 @@ def _try_out(program: Program, inputs: Sequence[Any], preprocessing: str) -> _Tr
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about made-up data
-        pairs = runner.run(run_together(measured, inputs, preprocessing=preprocessing, network=network))
+        pairs = runner.run(
+            run_together(measured, inputs, preprocessing=preprocessing, security=security, network=network)
+        )
     cause = root_cause([outcome for outcome, _ in pairs])
     if cause is not None:
         raise cause[1]

@@ -15,7 +15,6 @@ from mpc.normalise import ceil_log2, guard_bits, masked_at, rescaled, room, weig
 from mpc.series import POWER_SCALE, evaluate, power_series
 from mpc.share import Share, stack
 from mpc.tasks import side_by_side
-from mpc.words import W64
 
 if TYPE_CHECKING:
     from mpc.field import FieldArray
@@ -174,5 +173,5 @@ async def _one_hot(party: Party, bits: Share, count: int, size: int) -> Share:
         planes = iter(done.values)
         groups = [[(a[0] + b[0], next(planes)) for a, b in pair] for pair in wanted] + groups[2 * len(pairs) :]
     by_value: dict[int, FieldArray] = dict(groups[0])
-    empty = W64.zeros(bits.shape[1:])
+    empty = bits.field.zeros(bits.shape[1:])
     return words_share(party, np.stack([by_value.get(k, empty) for k in range(count)]))

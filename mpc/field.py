@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc import _native, _twin61, _twin127
+from mpc._copying import join
 from mpc._kernel_table import FieldArray, Float64Array, Int64Array, Kernels
 from mpc._primes import is_prime
 from mpc._small import MAX_MODULUS, SmallField
@@ -90,6 +91,29 @@ class Field:
         """Where the operations come from: ``"c"`` or ``"numpy"``."""
         return "c" if self.modulus >= MAX_MODULUS and _native_table(self.modulus) is not None else "numpy"
 
+    # ---- public values and summands --------------------------------------------------------------------------------
+
+    @property
+    def public(self) -> Field:
+        """The field of what is opened: this one, unless summands carry MACs (:mod:`mpc.authenticated`)."""
+        return self
+
+    def add_public(
+        self, x: FieldArray, public: FieldArray, *, leads: bool, out: FieldArray | None = None
+    ) -> FieldArray:
+        """Add a public value to our summand; ``leads`` at the one party whose summand takes it up."""
+        if leads:
+            return self.add(x, public, out=out)
+        return np.broadcast_to(x, np.broadcast_shapes(x.shape, public.shape)) if out is None else out
+
+    def parts(self, x: FieldArray) -> tuple[FieldArray, FieldArray | None]:
+        """Return the part of our summands that is sent when they are opened, and their MACs if they have any."""
+        return x, None
+
+    def mac_array(self, count: int) -> FieldArray | None:
+        """Return room for the MACs of so many elements; None without MACs."""
+        return None
+
     # ---- arithmetic; all of it broadcasts --------------------------------------------------------------------------
 
     def zeros(self, shape: int | tuple[int, ...]) -> FieldArray:
@@ -118,6 +142,16 @@ class Field:
         """Return ``d*b + e*a + c``, plus ``d*e`` for the leading party: the local step of a Beaver product."""
         kernels = self._kernels
         return np.asarray((kernels.beaver_lead if lead else kernels.beaver)(d, e, a, b, c))
+
+    def beaver_matmul(
+        self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool
+    ) -> FieldArray:
+        """Return ``d @ b + a @ e + c``, plus ``d @ e`` for the leading party: the same of a matrix product."""
+        right = self.add(b, e) if lead else b  # d b + d e = d (b + e)
+        if d.ndim == e.ndim == 2:
+            # One product with twice the inner length: [d | a] [right ; e].
+            return self.add(self.matmul(join([d, a], axis=1), join([right, e], axis=0)), c)
+        return self.add(self.add(self.matmul(d, right), self.matmul(a, e)), c)
 
     def sum(self, x: FieldArray, axis: int | tuple[int, ...] | None = None) -> FieldArray:
         """Sum over all axes, one axis or several."""

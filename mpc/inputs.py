@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpc.bit_inputs import share_bits
 from mpc.errors import AgreementError, DataError, PeerError, RangeError
 from mpc.share import FRACTION_BITS, Share, all_integers, ceil_scaled, python_integers
 
@@ -189,8 +190,9 @@ async def share_own(
         headers[other] = await _receive_header(party, other, step)
         _agree(header, headers[other], other, party.rank)
         _require_shape(headers[other], shapes[other], other, party.rank)
+    party.heard(step, {rank: said.to_bytes() for rank, said in headers.items()})
     return [
-        _expand(party, owner, headers[owner], field, encoded if owner == party.rank else None)
+        await _expand(party, owner, headers[owner], field, encoded if owner == party.rank else None)
         for owner in range(party.size)
     ]
 
@@ -211,13 +213,15 @@ async def share_owned(
         header, encoded = prepare(values, bound=bound, field=field, rank=party.rank, scale=scale, shape=shape)
         for other in party.others:
             await party.send(other, step, header.to_bytes(), cost)
-        return _expand(party, owner, header, field, encoded)
+        party.heard(step, {owner: header.to_bytes()})
+        return await _expand(party, owner, header, field, encoded)
     received = await _receive_header(party, owner, step)
     expected_scale = scale if received.scale else 0
     magnitude = _checked_magnitude(bound, expected_scale, field)
     _require_shape(received, shape, owner, party.rank)
     _agree(Header(received.shape, expected_scale, magnitude, field.name), received, owner, party.rank)
-    return _expand(party, owner, received, field, None)
+    party.heard(step, {owner: received.to_bytes()})
+    return await _expand(party, owner, received, field, None)
 
 
 async def agree(party: Party, name: str, terms: str) -> None:
@@ -246,6 +250,7 @@ async def agree(party: Party, name: str, terms: str) -> None:
     for other in party.others:
         await party.send(other, step, digest, cost)
     received = {other: bytes(await party.transport.receive(other, step, len(digest))) for other in party.others}
+    party.heard(step, received | {party.rank: digest})
     for other in sorted(received):
         if received[other] != digest:
             raise AgreementError(
@@ -280,8 +285,13 @@ def _require_shape(theirs: Header, expected: Expected | None, other: int, rank: 
         raise AgreementError(f"party {other} shares shape {theirs.shape}, party {rank} expects {_named(expected)}")
 
 
-def _expand(party: Party, owner: int, header: Header, field: Field, encoded: FieldArray | None) -> Share:
-    """Expand our summand: the owner keeps what is left after the others' pseudorandom ones."""
+async def _expand(party: Party, owner: int, header: Header, field: Field, encoded: FieldArray | None) -> Share:
+    """Expand our summand: the owner keeps what is left after the others' pseudorandom ones.
+
+    Where parties may cheat, the owner gives its values bit by bit instead.
+    """
+    if party.guard is not None:
+        return await share_bits(party, owner, header, field, encoded)
     if encoded is None:
         try:
             summand = party.pair_stream(owner, "share").elements(field, header.shape)

@@ -53,6 +53,12 @@ class Solved(NamedTuple):
     right: Share
 
 
+# Masks are as long as eigenvalues within the promised range need.
+_NO_PROMISES = (
+    "a party could share what makes a matrix that breaks the promise which hides it; open it, and solve there"
+)
+
+
 async def solve(party: Party, A: Share, B: Share, *, largest: float, smallest: float) -> Solved:
     """Solve ``A X = B`` for a symmetric positive definite matrix.
 
@@ -91,6 +97,7 @@ async def solve(party: Party, A: Share, B: Share, *, largest: float, smallest: f
     Semi-honest. Opens masked values alone (statistical, 2^-40 an entry).
     Cost: :func:`inverse`'s with m columns in the refinement, and 2 rounds more: 45 for a ratio of 10^5.
     """
+    party.semi_honest_only("solve", _NO_PROMISES)
     size, exponent = _checked(A, largest, smallest)
     if B.ndim not in (1, 2) or len(B) != size:
         raise ValueError(f"solve: the right-hand side has shape {B.shape}, the matrix {A.shape}")
@@ -123,6 +130,7 @@ async def inverse(party: Party, A: Share, *, largest: float, smallest: float) ->
     each but the first; then a check (a comparison of two values) and the refinement: for that ratio 43 rounds in all
     with a dealer, ``2 t`` more with ``prss`` and t possible colluders.
     """
+    party.semi_honest_only("inverse", _NO_PROMISES)
     size, exponent = _checked(A, largest, smallest)
     low = Fraction(smallest) / Fraction(2) ** exponent
     A, V, right = await _approximate_inverse(party, A, exponent, low)
@@ -268,6 +276,7 @@ async def cholesky(party: Party, A: Share, *, largest: float, smallest: float) -
     Cost: d times (:func:`mpc.inverse_sqrt` of one value, and 3 rounds with ``d - j`` elements each): for equations
     and inverses, :func:`solve` and :func:`inverse` are the better way.
     """
+    party.semi_honest_only("cholesky", _NO_PROMISES)
     size, exponent = _checked(A, largest, smallest)
     exponent += exponent % 2  # so that its root is a power of two
     low = float(Fraction(smallest) / Fraction(2) ** exponent)

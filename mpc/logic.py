@@ -200,7 +200,7 @@ async def to_bits(
     """
     size = x.magnitude.bit_length() + signed
     count = size if count is None else count
-    field = x.field if field is None else field
+    field = x.field if field is None else party.over(field)
     if count < 0:
         raise ValueError("to_bits: a number of bits is at least 0")
     cut = min(size, count)

@@ -138,6 +138,7 @@ async def run_together(
     inputs: Sequence[Any],
     *,
     preprocessing: str,
+    security: str = "semi-honest",
     timeout_seconds: float = 30.0,
     network: MemoryNetwork | None = None,
     seats: Callable[[int], Any] | None = None,
@@ -159,7 +160,7 @@ async def run_together(
         transport = seat(rank)
         party = None
         try:
-            party = await join(transport, preprocessing=preprocessing)
+            party = await join(transport, preprocessing=preprocessing, security=security)
             outcome = await program(party, inputs[rank])
             await party.leave()
         except Exception as error:  # noqa: BLE001 - whatever ended the program is its outcome
@@ -171,7 +172,7 @@ async def run_together(
     async def dealer() -> None:
         transport = seat(count)
         try:
-            await serve_dealer(transport)
+            await serve_dealer(transport, security=security)
         except PeerError as error:
             await transport.abort(type(error).__name__, str(error))
 
@@ -195,6 +196,7 @@ def run_in_memory(
     inputs: Sequence[Any],
     *,
     preprocessing: str,
+    security: str = "semi-honest",
     timeout_seconds: float = 30.0,
 ) -> list[Any]:
     """Run all parties in a new event loop and return their results in rank order.
@@ -204,7 +206,9 @@ def run_in_memory(
     Exception
         The exception of the party that failed first, as it is.
     """
-    pairs = asyncio.run(run_together(program, inputs, preprocessing=preprocessing, timeout_seconds=timeout_seconds))
+    pairs = asyncio.run(
+        run_together(program, inputs, preprocessing=preprocessing, security=security, timeout_seconds=timeout_seconds)
+    )
     outcomes = [outcome for outcome, _ in pairs]
     cause = root_cause(outcomes)
     if cause is not None:

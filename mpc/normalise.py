@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mpc.arithmetic import mask, mask_bits, multiply, products, truncate
-from mpc.bits import half_sum, inverted, open_addends, planes_to_field, take_signs, words_share
+from mpc.bits import half_sum, inverted, open_addends, planes_to_field, take_signs, words_field, words_share
 from mpc.errors import RangeError
 from mpc.series import POWER_SCALE
 from mpc.share import Share, stack
@@ -135,7 +136,8 @@ async def octave(party: Party, x: Share, *, low: int, top: int, width: int = 1) 
         material = group.create_task(take_signs(scope.at("signs"), field, count * size))
         addends = await open_addends(scope, x, bits + 1, 0, "normalise")
         below = await _zero_from(scope, *await half_sum(scope, addends), sorted(set(edges)), size)
-        planes = np.stack([below[upper] ^ below[lower] for upper, lower in pairwise(edges)])
+        over = words_field(scope)
+        planes = np.stack([over.add(below[upper], below[lower]) for upper, lower in pairwise(edges)])
     hit = await planes_to_field(scope, words_share(scope, planes), size, material.result(), field)
     masked = Share(field, None, 0, x.magnitude, leads=party.rank == 0, masked=addends.masked)
     return Octave(masked, hit)
@@ -157,7 +159,7 @@ class _Gates:
     async def run(self, party: Party, name: str) -> FieldArray:
         """Evaluate all of them."""
         if not self._left:
-            return np.zeros((0, 1), np.uint64)
+            return words_field(party).zeros((0, 1))
         left, right = (words_share(party, np.stack(side)) for side in (self._left, self._right))
         (done,) = await products(party, name, [(left, right, "multiply")])
         return done.values
@@ -187,12 +189,12 @@ async def _zero_from(
     ``none = none_L none_H, out = none_L out_H + out_L all_H, all = all_L all_H``: whether the last carry
     leaves the top does not matter, so what is complete there needs but ``none + out`` and ``all``.
     """
-    top = len(propagate) - 1
+    top, over = len(propagate) - 1, words_field(party)
     carry, through = generate.values.copy(), propagate.values[:-1].copy()
     every = propagate.values[::-1].copy()  # from the top down
     out = np.zeros_like(every)
     out[1:] = generate.values[::-1]
-    none = inverted(party, words_share(party, every ^ out), size).values.copy()
+    none = inverted(party, words_share(party, over.add(every, out)), size).values.copy()
     lower = prefix_plan(top, {edge - 1 for edge in edges if edge})
     upper = prefix_plan(top + 1, {top - edge for edge in edges})
     for level in range(max(len(lower), len(upper))):
@@ -212,12 +214,12 @@ async def _zero_from(
                 changes.append((none, i, [gates.add(none[i], none[above]), returned]))
         done = await gates.run(party, "octave")
         for planes, i, terms in changes:
-            kept = planes[i] if terms[0] < 0 else np.zeros_like(planes[i])
-            planes[i] = np.bitwise_xor.reduce([kept, *(done[k] for k in terms if k >= 0)])
+            summands = [planes[i]] if terms[0] < 0 else []
+            planes[i] = reduce(over.add, [*summands, *(done[k] for k in terms if k >= 0)])
     gates = _Gates()
-    chosen = {edge: gates.add(carry[edge - 1], every[top - edge] ^ none[top - edge]) for edge in edges if edge}
+    chosen = {edge: gates.add(carry[edge - 1], over.add(every[top - edge], none[top - edge])) for edge in edges if edge}
     done = await gates.run(party, "carried")
-    return {edge: none[top - edge] ^ (done[chosen[edge]] if edge else 0) for edge in edges}
+    return {edge: over.add(none[top - edge], done[chosen[edge]]) if edge else none[top - edge] for edge in edges}
 
 
 def weighted(hit: Share, weights: Sequence[int]) -> Share:

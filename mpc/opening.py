@@ -57,6 +57,8 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
         Before anything is sent, if a share has more fraction bits than the field. Afterwards, if an
         opened value is beyond its declared bound: a promise that was made to
         :meth:`mpc.share.Share.bounded_by` does not hold. All who learn the value see this error.
+    CheatingError
+        Where parties may cheat: something that was opened before, or this, is not what it should be.
 
     Notes
     -----
@@ -66,6 +68,8 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
     ``party.costs.openings`` gets an entry: shapes, ranks, and a digest where we learn the values.
     Cost: 1 round and ``(n-1)`` elements sent for each element up to 96 KiB, beyond (n >= 3) 2 rounds
     and ``2(n-1)/n``; with ``to``, 1 round.
+    Where parties may cheat, all that was opened is checked before, and this is checked before it is returned
+    (:mod:`mpc.mac_check`). Then ``to`` means: opened to all, under a mask that the recipient alone knows.
     """
     if not shares:
         raise ValueError("nothing to open")
@@ -76,19 +80,25 @@ async def open_(party: Party, *shares: Share, to: Collection[int] | None = None)
         if share.scale >= share.field.bits:
             raise RangeError(f"open_: {share.scale} fraction bits are too many for {share.field}: truncate first")
     opened: list[Any] = [None] * len(shares)
+    await party.verify()
     try:
         for field in dict.fromkeys(share.field for share in shares):
             which = [k for k, share in enumerate(shares) if share.field is field]
             flat = pack(field, [shares[k].values for k in which])
-            flat = field.add(flat, party.zero_share(field, flat.shape))
+            values, macs = field.parts(flat)
+            if recipients is None or party.guard is None:
+                values = field.public.add(values, party.zero_share(field.public, flat.shape))
             if recipients is None:
-                revealed: FieldArray | None = await open_flat(party, "open", field, flat)
+                revealed: FieldArray | None = await open_flat(party, "open", field, values, macs)
+            elif party.guard is not None:
+                revealed = await _open_privately(party, "open to", field, flat, recipients)
             else:
-                revealed = await _open_to(party, "open to", field, flat, recipients)
+                revealed = await _open_to(party, "open to", field, values, recipients)
+            await party.verify()
             if revealed is None:
                 continue
-            for k, values in zip(which, unpack(revealed, [shares[k].shape for k in which]), strict=True):
-                opened[k] = _decode(shares[k], values)
+            for k, numbers in zip(which, unpack(revealed, [shares[k].shape for k in which]), strict=True):
+                opened[k] = _decode(shares[k], numbers)
     finally:
         # Also when it failed: the others may have learnt it.
         if not party.rehearsing:
@@ -141,23 +151,38 @@ def pack(field: Field, arrays: Sequence[FieldArray]) -> FieldArray:
     return join([array.reshape(-1) for array in arrays])
 
 
-def unpack(flat: FieldArray, shapes: Sequence[tuple[int, ...]]) -> list[FieldArray]:
-    """Cut what :func:`pack` joined."""
+def unpack(flat: FieldArray, shapes: Sequence[tuple[int, ...]], inner: tuple[int, ...] = ()) -> list[FieldArray]:
+    """Cut what :func:`pack` joined; ``inner`` is the shape of one entry."""
     arrays, start = [], 0
     for shape in shapes:
         stop = start + math.prod(shape)
-        arrays.append(flat[start:stop].reshape(shape))
+        arrays.append(flat[start:stop].reshape((*shape, *inner)))
         start = stop
     return arrays
 
 
-async def open_flat(party: Party, name: str, field: Field, summands: FieldArray) -> FieldArray:
+async def open_flat(
+    party: Party, name: str, field: Field, summands: FieldArray, macs: FieldArray | None = None
+) -> FieldArray:
     """Open a flat array of summands to all; they must be uniform given their sum.
 
-    That is the caller's duty: masked by a fresh mask of the preprocessing, or by a zero-sharing.
+    That is the caller's duty: masked by a fresh mask of the preprocessing, or by a zero-sharing. MACs are not sent:
+    they are noted, with what was opened, for the next check (:mod:`mpc.mac_check`).
     """
     step, cost = party.next_step(name), party.cost_of(name)
     cost.elements_opened += summands.size
+    guard = party.guard
+    if guard is None or not summands.size or party.rehearsing:
+        return await _opened(party, name, step, cost, field.public, summands)
+    with guard.under_way(step):
+        opened = await _opened(party, name, step, cost, field.public, summands)
+        guard.note(step, field, opened, macs)
+    if party.has_opened(opened.size):
+        await party.verify()
+    return opened
+
+
+async def _opened(party: Party, name: str, step: str, cost: StepCost, field: Field, summands: FieldArray) -> FieldArray:
     if not summands.size:
         return summands
     started = party.clock()
@@ -254,6 +279,24 @@ async def _reduce_and_gather(party: Party, step: str, cost: StepCost, field: Fie
                 total = await _receive(party, other, f"{step}.{k}s", field, part.stop - part.start)
                 copy_into(opened[part], total)
     return opened
+
+
+async def _open_privately(
+    party: Party, name: str, field: Field, summands: FieldArray, recipients: list[int]
+) -> FieldArray | None:
+    """Open to some, with MACs: to all, under a mask that one recipient knows; then to the next.
+
+    So everybody can check what was opened, and nobody but the recipient learns it.
+    """
+    revealed: FieldArray | None = None
+    for recipient in recipients:
+        mask, known = await party.preprocessing.known(party, field, summands.shape, 0, recipient)
+        values, macs = field.parts(field.sub(summands, mask.summand))
+        values = field.public.add(values, party.zero_share(field.public, values.shape))
+        offset = await open_flat(party, name, field, values, macs)
+        if known is not None:
+            revealed = field.public.add(offset, known)
+    return revealed
 
 
 async def _open_to(

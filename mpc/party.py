@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpc.costs import Costs
+from mpc.errors import SecurityError
 from mpc.field import F127
 from mpc.inputs import share_own, share_owned
+from mpc.mac_check import PIECE
 from mpc.share import FRACTION_BITS, Share
 
 if TYPE_CHECKING:
     from mpc.costs import StepCost
     from mpc.field import Field, FieldArray
+    from mpc.mac_check import Guard
     from mpc.preprocessing import Preprocessing
     from mpc.prg import RandomStream
     from mpc.share import Public
@@ -52,6 +55,10 @@ class Party:
 
     Attributes
     ----------
+    guard : Guard or None
+        What keeps notes of openings, where parties may cheat (``security="malicious"``); all seats have the same.
+    checks : Party or None
+        The seat that checks are made at.
     opened : list of str
         Labels of the sub-scopes that were opened from this seat.
     """
@@ -63,7 +70,10 @@ class Party:
         "_open_stream",
         "_steps",
         "_streams",
+        "_unchecked",
+        "checks",
         "costs",
+        "guard",
         "opened",
         "path",
         "preprocessing",
@@ -98,7 +108,10 @@ class Party:
         self._steps = 0
         self._messages: dict[str, StepCost] = {}
         self._busy = ""
+        self._unchecked = 0
         self.rehearsing = False
+        self.guard: Guard | None = None
+        self.checks: Party | None = None
 
     # ---- names ----------------------------------------------------------------------------------
 
@@ -121,7 +134,9 @@ class Party:
         return seat
 
     def _seat(self, path: str, costs: Costs) -> Party:
-        return Party(self.rank, self.size, self.transport, self.preprocessing, self._open_stream, costs, path)
+        seat = Party(self.rank, self.size, self.transport, self.preprocessing, self._open_stream, costs, path)
+        seat.guard, seat.checks = self.guard, self.checks
+        return seat
 
     def rehearsal(self) -> Party:
         """Return a seat in a scope of its own where openings send nothing and give zeros.
@@ -192,6 +207,10 @@ class Party:
             stream = self._streams[key, use] = self._open_stream(key, f"{use}|{self.path}")
         return stream
 
+    def stream_once(self, key: str, label: str) -> RandomStream:
+        """Open the stream of a whole label, which no scope is part of; the caller vouches that it is used once."""
+        return self._open_stream(key, label)
+
     def pair_stream(self, other: int, use: str) -> RandomStream:
         """Return this scope's stream that only we and one other party know."""
         return self.stream(f"pair {min(self.rank, other)}-{max(self.rank, other)}", use)
@@ -213,6 +232,51 @@ class Party:
             else:
                 total = field.add(total, drawn) if other > self.rank else field.sub(total, drawn)
         return field.zeros(shape) if total is None else total
+
+    # ---- checks ---------------------------------------------------------------------------------
+
+    @property
+    def security(self) -> str:
+        """``"malicious"`` where parties may cheat, else ``"semi-honest"``."""
+        return "semi-honest" if self.guard is None else "malicious"
+
+    def over(self, field: Field) -> Field:
+        """Return the field that shares over ``field`` are made of: with MACs, where parties may cheat."""
+        return field if self.guard is None else self.guard.over(field)
+
+    async def verify(self) -> None:
+        """Check all that was opened and announced so far; nothing is to be checked where parties are semi-honest.
+
+        Raises
+        ------
+        CheatingError
+            See :mod:`mpc.mac_check`.
+        """
+        if self.guard is None or self.checks is None or self.rehearsing:
+            return
+        self._unchecked = 0
+        await self.guard.check(self.checks)
+
+    def has_opened(self, count: int) -> bool:
+        """Count what was opened in this scope since it was last checked; tell whether a check is due."""
+        self._unchecked += count
+        return self._unchecked >= PIECE
+
+    def heard(self, step: str, said: Mapping[int, Buffer]) -> None:
+        """Note what parties said to all at a step, so that nobody can have told others something else."""
+        if self.guard is not None and not self.rehearsing:
+            self.guard.announced(step, said)
+
+    def semi_honest_only(self, what: str, instead: str) -> None:
+        """Refuse what does not hold against parties that cheat.
+
+        Raises
+        ------
+        SecurityError
+            Before anything is sent.
+        """
+        if self.guard is not None:
+            raise SecurityError(f"{what} does not run with security='malicious': {instead}")
 
     # ---- messages -------------------------------------------------------------------------------
 
@@ -279,7 +343,9 @@ class Party:
         a public header travels: shape, kind (integer or fixed point), bound and field, which all
         parties learn. The values are hidden from any coalition of the others, computationally (AES).
         Cost: 1 round; about 100 bytes to each party; no element is sent.
+        Where parties may cheat, the owner sends its values bit by bit, masked: see :mod:`mpc.bit_inputs`.
         """
+        field = self.over(field)
         if owner is None:
             return await share_own(self.at("share"), values, bound=bound, field=field, scale=scale, shape=shape)
         if isinstance(shape, list):
@@ -306,6 +372,7 @@ class Party:
         array = np.asarray(public)
         if scale is None:
             scale = FRACTION_BITS if array.dtype.kind == "f" else 0
+        field = self.over(field)
         zero = Share(field, field.zeros(array.shape if shape is None else shape), scale, 0, leads=self.rank == 0)
         return zero + public
 

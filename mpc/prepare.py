@@ -97,6 +97,24 @@ class Stock:
             return mask
         return await self.source.bounded(party, field, shape, bits)
 
+    async def shifted(self, party: Party, mask: Mask, bits: int) -> Mask:
+        """See :class:`mpc.preprocessing.Preprocessing`; an item only where it takes MACs."""
+        found = None if party.guard is None else self._take(party, ("shifted", mask.recipe, bits))
+        if found is not None and found is not _NOTHING:
+            shifted: Mask = found
+            return shifted
+        return await self.source.shifted(party, mask, bits)
+
+    async def known(
+        self, party: Party, field: Field, shape: tuple[int, ...], bits: int, owner: int
+    ) -> tuple[Mask, FieldArray | None]:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        found = self._take(party, ("known", field.name, shape, bits, owner))
+        if found is not _NOTHING:
+            known: tuple[Mask, FieldArray | None] = found
+            return known
+        return await self.source.known(party, field, shape, bits, owner)
+
     async def product(self, party: Party, a: Mask, b: Mask, operation: Operation) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""
         found = self._take(party, ("product", a.recipe, b.recipe, operation))
@@ -188,6 +206,23 @@ class Recorder:
         mask = await self._source.bounded(live, field, shape, bits)
         self._put(party, ("bounded", field.name, shape, bits), mask, live.opened)
         return mask
+
+    async def shifted(self, party: Party, mask: Mask, bits: int) -> Mask:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        live = self._live(party)
+        shifted = await self._source.shifted(live, mask, bits)
+        if party.guard is not None:
+            self._put(party, ("shifted", mask.recipe, bits), shifted, live.opened)
+        return shifted
+
+    async def known(
+        self, party: Party, field: Field, shape: tuple[int, ...], bits: int, owner: int
+    ) -> tuple[Mask, FieldArray | None]:
+        """See :class:`mpc.preprocessing.Preprocessing`."""
+        live = self._live(party)
+        known = await self._source.known(live, field, shape, bits, owner)
+        self._put(party, ("known", field.name, shape, bits, owner), known, live.opened)
+        return known
 
     async def product(self, party: Party, a: Mask, b: Mask, operation: Operation) -> Awaitable[FieldArray]:
         """See :class:`mpc.preprocessing.Preprocessing`."""

@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from mpc.errors import AgreementError, PeerError
+from mpc.errors import AgreementError, PeerError, SecurityError
+from mpc.mac_check import Guard
 from mpc.party import Party
+from mpc.preprocessing.authenticated import AuthenticatedClient, AuthenticatedDealer, key_label
 from mpc.preprocessing.dealer import DEALER_KEY, DealerClient
 from mpc.preprocessing.prss import MOST_PARTIES, Prss, seed_sets, set_key
 from mpc.preprocessing.serve import Dealer, serve
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 PROTOCOL_VERSION = 1
 PREPROCESSINGS = ("dealer", "prss", "ot")
+SECURITIES = ("semi-honest", "malicious")
 _HELLO_LIMIT = 1024
 
 
@@ -57,7 +60,30 @@ def check_preprocessing(preprocessing: str, size: int) -> None:
         )
 
 
-async def join(transport: Transport, *, preprocessing: str, make_source: MakeSource = _from_prg) -> Party:
+def check_security(security: str, preprocessing: str) -> None:
+    """Refuse a security model that there is not, or not with this preprocessing.
+
+    Raises
+    ------
+    SecurityError
+        Saying what to use instead.
+    """
+    if security not in SECURITIES:
+        raise SecurityError(f"security is one of {', '.join(SECURITIES)}, not {security!r}")
+    if security == "malicious" and preprocessing != "dealer":
+        raise SecurityError(
+            f"security='malicious' does not run with preprocessing={preprocessing!r}, whose masks have no MACs: "
+            "use preprocessing='dealer', or security='semi-honest'"
+        )
+
+
+async def join(
+    transport: Transport,
+    *,
+    preprocessing: str,
+    security: str = "semi-honest",
+    make_source: MakeSource = _from_prg,
+) -> Party:
     """Take our seat: agree on what is computed with, and on seeds.
 
     Parameters
@@ -66,13 +92,17 @@ async def join(transport: Transport, *, preprocessing: str, make_source: MakeSou
         Authenticated, private links to all parties (and the dealer).
     preprocessing : {"dealer", "prss", "ot"}
         The same at all parties.
+    security : {"semi-honest", "malicious"}
+        Whether all parties follow the program, or may do as they please; the same at all parties, and the dealer.
     make_source : callable
         For tests.
 
     Raises
     ------
     AgreementError
-        The parties name different preprocessings or speak different versions.
+        The parties name different preprocessings or security models, or speak different versions.
+    SecurityError
+        See :func:`check_security`.
     PeerError
         A party is late or sends nonsense.
 
@@ -85,11 +115,13 @@ async def join(transport: Transport, *, preprocessing: str, make_source: MakeSou
     """
     size, rank = transport.size, transport.rank
     check_preprocessing(preprocessing, size)
+    check_security(security, preprocessing)
     seeds: dict[str, bytes] = {}
     others = [other for other in range(size) if other != rank]
 
     # 1. Hello: version, preprocessing and our half of the pairwise seed.
-    terms = json.dumps([PROTOCOL_VERSION, preprocessing, size]).encode()
+    model = [] if security == "semi-honest" else [security]
+    terms = json.dumps([PROTOCOL_VERSION, preprocessing, size, *model]).encode()
     halves = {other: new_seed() for other in others}
     for other in others:
         await transport.send(other, "join/hello", halves[other] + terms)
@@ -98,7 +130,7 @@ async def join(transport: Transport, *, preprocessing: str, make_source: MakeSou
         if len(hello) < SEED_BYTES:
             raise PeerError(f"party {other} sent no valid hello", rank=other, step="join/hello")
         if hello[SEED_BYTES:] != terms:
-            raise AgreementError(_difference(hello[SEED_BYTES:], other, rank, preprocessing))
+            raise AgreementError(_difference(hello[SEED_BYTES:], other, rank, preprocessing, security))
         first, second = (halves[other], hello[:SEED_BYTES]) if rank < other else (hello[:SEED_BYTES], halves[other])
         pair = f"pair {min(rank, other)}-{max(rank, other)}"
         seeds[pair] = hashlib.blake2b(first + second, digest_size=SEED_BYTES, person=b"sottovoce.pair").digest()
@@ -125,10 +157,14 @@ async def join(transport: Transport, *, preprocessing: str, make_source: MakeSou
         source = Ot(rank, size, await meet(transport, {other: _session_of(seeds, rank, other) for other in others}))
     else:
         seeds[DEALER_KEY] = bytes(await transport.receive(size, "join/dealer", SEED_BYTES))
-        source = DealerClient(rank, size)
+        source = DealerClient(rank, size) if security == "semi-honest" else AuthenticatedClient(rank, size)
 
     sources = {name: make_source(name, seed) for name, seed in seeds.items()}
-    return Party(rank, size, transport, source, lambda key, label: sources[key].stream(label))
+    party = Party(rank, size, transport, source, lambda key, label: sources[key].stream(label))
+    if security == "malicious":
+        party.guard = Guard(lambda field: sources[DEALER_KEY].stream(key_label(field)))
+        party.checks = party.at("checks")
+    return party
 
 
 def _session_of(seeds: dict[str, bytes], rank: int, other: int) -> bytes:
@@ -137,10 +173,12 @@ def _session_of(seeds: dict[str, bytes], rank: int, other: int) -> bytes:
     return hashlib.blake2b(seed, digest_size=SEED_BYTES, person=b"sottovoce.ot").digest()
 
 
-def _difference(terms: bytes, other: int, rank: int, preprocessing: str) -> str:
+def _difference(terms: bytes, other: int, rank: int, preprocessing: str, security: str) -> str:
     try:
-        version, theirs, size = json.loads(terms)
+        version, theirs, size, *model = json.loads(terms)
         known = theirs if theirs in PREPROCESSINGS else "unknown"
+        if (model or ["semi-honest"]) != [security]:
+            known += f", security {model[0] if model and model[0] in SECURITIES else 'semi-honest'}"
         said = f"version {int(version)}, preprocessing {known}, {int(size)} parties"
     except (ValueError, TypeError, OverflowError, RecursionError):
         said = "something unreadable"
@@ -150,17 +188,23 @@ def _difference(terms: bytes, other: int, rank: int, preprocessing: str) -> str:
     )
 
 
-async def serve_dealer(transport: Transport, *, make_source: MakeSource = _from_prg) -> None:
+async def serve_dealer(
+    transport: Transport, *, security: str = "semi-honest", make_source: MakeSource = _from_prg
+) -> None:
     """Be the dealer of one session: hand out seeds, answer requests until all parties have left.
+
+    What is dealt has MACs if ``security`` is ``"malicious"``, as the parties must have it, too.
 
     Raises
     ------
     PeerError
         A party is late, gone, or asks for something that no program asks for.
     """
+    check_security(security, "dealer")
     seeds = [new_seed() for _ in range(transport.size)]
     for rank, seed in enumerate(seeds):
         await transport.send(rank, "join/dealer", seed)
     sources = [make_source(f"dealer {rank}", seed) for rank, seed in enumerate(seeds)]
-    dealer = Dealer(transport.size, lambda rank, label, position: sources[rank].stream(label, position))
+    make = Dealer if security == "semi-honest" else AuthenticatedDealer
+    dealer = make(transport.size, lambda rank, label, position: sources[rank].stream(label, position))
     await serve(transport, dealer)

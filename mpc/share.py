@@ -80,7 +80,7 @@ class Share:
             if self.masked is None:
                 raise ValueError("a share without values and mask")
             offset, mask = self.masked
-            self._values = self.field.add(offset, mask.summand) if self.leads else mask.summand
+            self._values = self.field.add_public(mask.summand, offset, leads=bool(self.leads))
         return self._values
 
     # ---- shape ----------------------------------------------------------------------------------
@@ -215,10 +215,7 @@ class Share:
         magnitude += self.magnitude
         if self.masked is not None and np.broadcast_shapes(constant.shape, self.shape) == self.shape:
             return self._masked_with(Masked(self.field.add(self.masked.offset, constant), self.masked.mask), magnitude)
-        if self.leads:
-            return self._with(self.field.add(self.values, constant), magnitude)
-        shape = np.broadcast_shapes(constant.shape, self.shape)
-        return self._with(np.broadcast_to(self.values, shape), magnitude)
+        return self._with(self.field.add_public(self.values, constant, leads=self.leads), magnitude)
 
     def __add__(self, other: Share | Public) -> Share:
         if not isinstance(other, Share):

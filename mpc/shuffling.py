@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from mpc.party import Party
 
 
+# What is carried through a permutation has no MACs on its way.
+NO_PERMUTATIONS = "nothing checks what is moved by a secret permutation; compare with less_than, argmax, minimum"
+
+
 async def shuffle(party: Party, shares: Sequence[Share]) -> list[Share]:
     """Bring the rows of several arrays into a random order that nobody knows, the same for all of them.
 
@@ -46,6 +50,7 @@ async def shuffle(party: Party, shares: Sequence[Share]) -> list[Share]:
     parties), or n rounds and ``2 (n - 1)`` messages, and one dealt element an entry (dealer). What is handed
     over, masked, counts as opened. No round for less than two rows.
     """
+    party.semi_honest_only("shuffle", NO_PERMUTATIONS)
     count = _rows(shares)
     if count < 2:
         return list(shares)

@@ -183,11 +183,13 @@ async def _combined(
 
     # 1. The mask, brought to the scale of angles, and its waves.
     mask = await bounded_mask(party, x, name)
-    angle_mask = mask.after(shift) if x.scale > angle_scale else mask
+    angle_mask = mask
+    if x.scale > angle_scale:
+        angle_mask = await party.preprocessing.shifted(party, mask, x.scale - angle_scale)
     answer = await party.preprocessing.waves(party, angle_mask, period=period, harmonics=harmonics, scale=wave_scale)
 
     # 2. Open c = x - r: it hides x, because r is 40 bits longer.
-    (offset,) = await open_masked(party, name, [x], [mask.summand])
+    (offset,) = await open_masked(party, name, [x], [mask.summand], bounded=True)
     residues = field.residue(shift.apply(field, offset), period).reshape(-1)
 
     # 3. A wave of c + r is linear in what is shared.

@@ -13,6 +13,7 @@ from mpc.bits import bits_to_field, inverted, is_zero, open_addends, sum_planes,
 from mpc.errors import RangeError
 from mpc.orders import Order, order_by_planes
 from mpc.share import Share, concatenate
+from mpc.shuffling import NO_PERMUTATIONS
 from mpc.words import W64, WORD_BITS, pack_bits, unpack_bits
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ async def sort(
     Asharov et al., CCS 2022, section 4. Ours differs in that all digits are shuffled ahead, in one go, and
     the places are carried from one disorder straight to the next; and in packed bits until then.
     """
+    party.semi_honest_only("sort", NO_PERMUTATIONS)
     order = await argsort(party, keys, bits=bits, descending=descending)
     first, *others = await order.apply(party, keys, *companions)
     return first, others
@@ -78,6 +80,7 @@ async def sort(
 
 async def argsort(party: Party, keys: Share, *, bits: int | None = None, descending: bool = False) -> Order:
     """Find the order that sorts rows by a shared key; see :func:`sort`."""
+    party.semi_honest_only("argsort", NO_PERMUTATIONS)
     if keys.ndim != 1:
         raise ValueError(f"keys have one axis, not the shape {keys.shape}")
     count = len(keys)
@@ -135,6 +138,7 @@ async def run_bounds(party: Party, sorted_keys: Share) -> tuple[Share, Share]:
     they give the ends. Opens what :func:`mpc.comparison.less_than` and a sort by one bit open. Semi-honest.
     Cost: a comparison, one digit of :func:`sort`, an array put in order, two put back, one product.
     """
+    party.semi_honest_only("run_bounds", NO_PERMUTATIONS)
     if sorted_keys.ndim != 1:
         raise ValueError(f"keys have one axis, not the shape {sorted_keys.shape}")
     count, field = len(sorted_keys), sorted_keys.field

@@ -33,6 +33,10 @@ class Words(Field):
         self.dtype = np.dtype("<u8")
         self._wire = self.dtype
 
+    def dense(self, x: FieldArray, count: int) -> FieldArray:
+        """Lay the first ``count`` bits of each row of words end to end."""
+        return pack_bits(unpack_bits(x, count).reshape(-1))
+
     @cached_property
     def _kernels(self) -> Kernels:
         return Kernels(
@@ -119,4 +123,4 @@ def signs(field: Field, bits: NDArray[np.uint8]) -> FieldArray:
 
 def chosen(field: Field, bits: NDArray[np.uint8], zero: int, one: int) -> FieldArray:
     """Return one of two elements for each bit."""
-    return np.take(as_plain(field.encode([zero, one])), bits).view(field.dtype)
+    return np.take(as_plain(field.encode([zero, one])), bits).view(field.public.dtype)

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpc.session import check_preprocessing, join, serve_dealer
+from mpc.session import check_preprocessing, check_security, join, serve_dealer
 from parties.codec import decode, encode
 from parties.errors import PartyError
 from parties.loops import loop_factory
@@ -47,6 +47,7 @@ def simulate(
     inputs: Sequence[Any],
     *,
     preprocessing: str | None = None,
+    security: str = "semi-honest",
     in_process: bool = False,
     timeout_seconds: float = 300.0,
 ) -> Results:
@@ -62,6 +63,9 @@ def simulate(
         Where products of masks come from (see docs/security.md for whom they trust). In a simulation
         nobody is harmed by a default: ``"prss"`` for 3 to 7 organisations, otherwise ``"dealer"``,
         which adds one process.
+    security : {"semi-honest", "malicious"}
+        Whether organisations follow the program, or may do as they please: then what is opened is checked, and a run
+        in which somebody cheats ends. ``"malicious"`` takes the preprocessing ``"dealer"``, its default.
     in_process : bool
         Run all organisations in one event loop, without network or processes: for debuggers, and for
         platforms without ``fork`` (Windows).
@@ -79,7 +83,7 @@ def simulate(
         A party failed or died, or the run took too long. Names the party and the type of its error; it
         does not repeat the text of errors that may quote data.
     ValueError
-        The preprocessing does not suit the number of organisations.
+        The preprocessing does not suit the number of organisations, or the security model.
 
     Notes
     -----
@@ -89,8 +93,9 @@ def simulate(
     """
     count = len(inputs)
     if preprocessing is None:
-        preprocessing = "prss" if 3 <= count <= 7 else "dealer"
+        preprocessing = "prss" if 3 <= count <= 7 and security == "semi-honest" else "dealer"
     check_preprocessing(preprocessing, count)
+    check_security(security, preprocessing)
     if inspect.isfunction(program) and not inspect.iscoroutinefunction(program):
         raise TypeError(f"{program.__qualname__} is no program: define it with 'async def'")
     if not in_process and not hasattr(os, "fork"):
@@ -99,7 +104,7 @@ def simulate(
             "use simulate(..., in_process=True)"
         )
     run = _run_in_process if in_process else _run_in_processes
-    return _outside_any_loop(partial(run, program, list(inputs), preprocessing, timeout_seconds))
+    return _outside_any_loop(partial(run, program, list(inputs), preprocessing, security, timeout_seconds))
 
 
 def _outside_any_loop(run: Callable[[threading.Event], Results]) -> Results:
@@ -139,7 +144,12 @@ def _outside_any_loop(run: Callable[[threading.Event], Results]) -> Results:
 
 
 def _run_in_processes(
-    program: Program, inputs: list[Any], preprocessing: str, timeout_seconds: float, cancelled: threading.Event
+    program: Program,
+    inputs: list[Any],
+    preprocessing: str,
+    security: str,
+    timeout_seconds: float,
+    cancelled: threading.Event,
 ) -> Results:
     started = time.perf_counter()
     # Before the fork, so that all is imported once and not in every process.
@@ -165,7 +175,10 @@ def _run_in_processes(
         functions: list[Callable[[], bytes]] = []
         for rank in range(nodes):
             taken = seat(rank=rank, identity=identities[rank], listeners=listeners)
-            work = partial(_take_part, program, inputs[rank], preprocessing) if rank < count else partial(_deal)
+            if rank < count:
+                work = partial(_take_part, program, inputs[rank], preprocessing, security)
+            else:
+                work = partial(_deal, security)
             functions.append(partial(_run_seat, taken, work, make_loop))
         with _cores_shared_by(nodes):
             children = run_forked(
@@ -270,8 +283,10 @@ async def _sit(seat: _Seat, work: Callable[[Mesh], Awaitable[tuple[bytes, PartyC
     return Report(value, costs.with_traffic(mesh.traffic))
 
 
-async def _take_part(program: Program, data: Any, preprocessing: str, mesh: Mesh) -> tuple[bytes, PartyCosts]:
-    party = await join(mesh, preprocessing=preprocessing)
+async def _take_part(
+    program: Program, data: Any, preprocessing: str, security: str, mesh: Mesh
+) -> tuple[bytes, PartyCosts]:
+    party = await join(mesh, preprocessing=preprocessing, security=security)
     began = time.perf_counter()
     # Written while the others can still be told that it cannot be.
     value = encode(await program(party, data))
@@ -280,9 +295,9 @@ async def _take_part(program: Program, data: Any, preprocessing: str, mesh: Mesh
     return value, PartyCosts.measure(mesh.rank, seconds, party.costs)
 
 
-async def _deal(mesh: Mesh) -> tuple[bytes, PartyCosts]:
+async def _deal(security: str, mesh: Mesh) -> tuple[bytes, PartyCosts]:
     began = time.perf_counter()
-    await serve_dealer(mesh)
+    await serve_dealer(mesh, security=security)
     return encode(None), PartyCosts.measure(mesh.rank, time.perf_counter() - began, None)
 
 
@@ -318,14 +333,25 @@ def _name(rank: int, count: int) -> str:
 
 
 def _run_in_process(
-    program: Program, inputs: list[Any], preprocessing: str, timeout_seconds: float, cancelled: threading.Event
+    program: Program,
+    inputs: list[Any],
+    preprocessing: str,
+    security: str,
+    timeout_seconds: float,
+    cancelled: threading.Event,
 ) -> Results:
     from mpc.memory import root_cause, run_together
 
     async def run() -> list[tuple[Any, Party | None]]:
         async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
             work = group.create_task(
-                run_together(program, inputs, preprocessing=preprocessing, timeout_seconds=0.9 * timeout_seconds)
+                run_together(
+                    program,
+                    inputs,
+                    preprocessing=preprocessing,
+                    security=security,
+                    timeout_seconds=0.9 * timeout_seconds,
+                )
             )
             while not work.done():
                 await asyncio.wait([work], timeout=_POLL_SECONDS)

@@ -10,6 +10,9 @@ from mpc import AgreementError, Party, PeerError
 
 _MESSAGE_LIMIT = 256 * 1024
 _LARGEST_COUNT = 1 << 40
+# Whatever parties share within bounds, nothing that these open under a mask is larger than it should be.
+_HOLD_AGAINST_CHEATERS = ("secure_sum", "secure_mean")
+_EXAMINED = " and ".join(_HOLD_AGAINST_CHEATERS)
 
 
 async def agree(
@@ -38,11 +41,17 @@ async def agree(
         Naming the first parameter that differs, and the party.
     PeerError
         A peer sent what is no declaration.
+    SecurityError
+        Before anything is sent: the protocol has not been shown to hold where parties may cheat.
 
     Notes
     -----
     Cost: 1 round; one short message to each party; no element.
     """
+    if protocol not in _HOLD_AGAINST_CHEATERS:
+        party.semi_honest_only(
+            protocol, f"its bounds rest on numbers that belong together, and only {_EXAMINED} do without"
+        )
     ours = dict(counts or {})
     common = {"protocol": protocol, **{name: _plain(value) for name, value in terms.items()}}
     message = json.dumps([common, ours], separators=(",", ":")).encode()
@@ -54,10 +63,11 @@ async def agree(
     for other in party.others:
         await scope.send(other, step, message, cost)
     declared = {party.rank: ours}
+    heard = {party.rank: message}
     for other in party.others:
-        data = await scope.transport.receive_upto(other, step, _MESSAGE_LIMIT)
+        data = heard[other] = bytes(await scope.transport.receive_upto(other, step, _MESSAGE_LIMIT))
         try:
-            theirs, their_counts = json.loads(bytes(data))
+            theirs, their_counts = json.loads(data)
         except (TypeError, ValueError, RecursionError):
             theirs, their_counts = None, None
         if not (isinstance(theirs, dict) and _are_counts(their_counts)):
@@ -66,6 +76,7 @@ async def agree(
         if their_counts.keys() != ours.keys():
             raise PeerError(f"party {other} sent other counts than asked at step {step!r}", rank=other, step=step)
         declared[other] = their_counts
+    scope.heard(step, heard)
     return [declared[rank] for rank in range(party.size)]
 
 
@@ -103,15 +114,17 @@ async def announce(party: Party, name: str, ours: Mapping[str, object]) -> list[
     for other in party.others:
         await scope.send(other, step, message, cost)
     said: dict[int, dict[str, Any]] = {party.rank: json.loads(message)}
+    heard = {party.rank: message}
     for other in party.others:
-        data = await scope.transport.receive_upto(other, step, _MESSAGE_LIMIT)
+        data = heard[other] = bytes(await scope.transport.receive_upto(other, step, _MESSAGE_LIMIT))
         try:
-            theirs = json.loads(bytes(data))
+            theirs = json.loads(data)
         except (ValueError, RecursionError):
             theirs = None
         if not isinstance(theirs, dict):
             raise PeerError(f"party {other} announced nothing valid at step {step!r}", rank=other, step=step)
         said[other] = theirs
+    scope.heard(step, heard)
     return [said[rank] for rank in range(party.size)]
 
 

@@ -171,6 +171,8 @@ async def secure_mean(
     """
     if count not in ("total", "secret"):
         raise ValueError(f"count is 'total' or 'secret', not {count!r}")
+    if count == "secret":
+        party.semi_honest_only("secure_mean(count='secret')", "a party could share a sum that does not fit its count")
     release = Release.of(party, to, disclosure)
     array, bounds = own_array(party.rank, values, bound, found_together=count == "secret")
     check_shape(party.rank, array)

@@ -39,6 +39,20 @@ class Preprocessing(Protocol):
         Any coalition that the trust model allows misses at least one of the ``mask.pieces`` integers.
         """
 
+    async def shifted(self, party: Party, mask: Mask, bits: int) -> Mask:
+        """Divide every integer of a bounded mask by ``2^bits``, and round it.
+
+        Local but for MACs, where summands have them: those of a mask that is shifted are others.
+        """
+
+    async def known(
+        self, party: Party, field: Field, shape: tuple[int, ...], bits: int, owner: int
+    ) -> tuple[Mask, FieldArray | None]:
+        """Take a mask that one party knows, uniform in the field (``bits`` 0) or in ``[0, 2^bits)``; its values there.
+
+        For inputs and outputs where summands have MACs.
+        """
+
     async def product(self, party: Party, a: Mask, b: Mask, operation: Operation) -> Awaitable[FieldArray]:
         """Ask for our summand of ``a * b`` or ``a @ b``; awaiting the answer gives it."""
 

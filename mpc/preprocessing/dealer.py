@@ -19,7 +19,7 @@ from mpc._copying import copy_into
 from mpc.errors import PeerError
 from mpc.masks import Structure
 from mpc.preprocessing import Operation
-from mpc.preprocessing.answers import Local
+from mpc.preprocessing.answers import Local, WithoutMacs
 from mpc.preprocessing.carriages import Carriage, DealtMasks, carry_by_parties
 from mpc.preprocessing.permutations import Move, Permutation, Place, draw_permutation
 from mpc.preprocessing.requests import (
@@ -81,7 +81,7 @@ class DealerMask:
         return f"DealerMask(shape={self.summand.shape})"
 
 
-class DealerClient:
+class DealerClient(WithoutMacs):
     """What a party knows of the dealer; see the module's documentation."""
 
     name = "dealer"

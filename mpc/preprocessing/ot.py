@@ -23,7 +23,7 @@ from mpc.ot.pads import Numbers
 from mpc.ot.plans import Plan, by_encryption, number_bits
 from mpc.ot.rings import Coins
 from mpc.ot.switching import translate
-from mpc.preprocessing.answers import Local
+from mpc.preprocessing.answers import Local, WithoutMacs
 from mpc.preprocessing.carriages import Carriage, DealtMasks, carry_by_parties
 from mpc.preprocessing.permutations import Move, Permutation, Place, draw_permutation
 from mpc.preprocessing.requests import Base, Recipe
@@ -129,7 +129,7 @@ class _Chain(NamedTuple):
         return total
 
 
-class Ot:
+class Ot(WithoutMacs):
     """See the module's documentation."""
 
     name = "ot"

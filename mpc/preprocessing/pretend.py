@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc._copying import join
-from mpc.preprocessing.answers import Local
+from mpc.preprocessing.answers import Local, WithoutMacs
 from mpc.preprocessing.carriages import Carriage, DealtMasks, carry_by_parties, dealt_correction
 from mpc.preprocessing.ot import OWN_KEY, OtMask
 from mpc.preprocessing.permutations import Hop, Permutation, Place, draw_permutation
@@ -62,7 +62,7 @@ async def _summand(result: asyncio.Future[FieldArray], rank: int) -> FieldArray:
     return values.copy() if rank == 0 else np.zeros_like(values)
 
 
-class Pretend:
+class Pretend(WithoutMacs):
     """See the module's documentation.
 
     Parameters

@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from mpc.masks import Structure
-from mpc.preprocessing.answers import Local
+from mpc.preprocessing.answers import Local, WithoutMacs
 from mpc.preprocessing.carriages import Carriage, carry_by_committees
 from mpc.preprocessing.factors import addends
 from mpc.preprocessing.permutations import Move, Permutation, Place, committees, draw_permutation
@@ -148,7 +148,7 @@ class Layout:
         return field.zeros(pieces[0].shape) if total is None else total
 
 
-class Prss:
+class Prss(WithoutMacs):
     """See the module's documentation."""
 
     name = "prss"

@@ -31,25 +31,31 @@ _MOST_BYTES = 1 << 33  # of one array, mask or result
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Where a mask begins: scope, position in the scope's streams, field, shape; ``bits`` 0 is uniform."""
+    """Where a mask begins: scope, position in the scope's streams, field, shape; ``bits`` 0 is uniform.
+
+    A mask with an ``owner`` is known to that party: its summand is drawn, and those of all others are zero.
+    """
 
     path: str
     position: int
     field: str
     shape: tuple[int, ...]
     bits: int
+    owner: int | None = None
 
     def to_json(self) -> list[Any]:
         """Encode as plain lists."""
-        return [self.path, self.position, self.field, list(self.shape), self.bits]
+        owner = [] if self.owner is None else [self.owner]
+        return [self.path, self.position, self.field, list(self.shape), self.bits, *owner]
 
     @classmethod
     def from_json(cls, content: Any) -> Base:
         """Decode and check."""
-        path, position, field, shape, bits = content
+        path, position, field, shape, bits, *owner = content
         _require(isinstance(path, str) and len(path) <= 400 and isinstance(field, str))
         _require(_is_count(position, 1 << 60) and position % 16 == 0 and _is_count(bits, 1 << 10))
-        return cls(path, position, field, _shape(shape), bits)
+        _require(len(owner) <= 1 and all(_is_count(rank, 1 << 16) for rank in owner))
+        return cls(path, position, field, _shape(shape), bits, *owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,19 @@ class ProductRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class MacsRequest:
+    """Deal the MACs of a mask."""
+
+    mask: Recipe
+    path: str
+    pad_at: int
+
+    def to_bytes(self) -> bytes:
+        """Encode for the wire."""
+        return json.dumps(["macs", self.mask.to_json(), self.path, self.pad_at], separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
 class WavesRequest:
     """Deal shares of the cosines and sines of a mask's multiples."""
 
@@ -216,7 +235,8 @@ class MoveRequest:
         return json.dumps(content, separators=(",", ":")).encode()
 
 
-Request = ProductRequest | WavesRequest | BitsRequest | SignsRequest | MoveRequest
+Dealt = ProductRequest | MacsRequest | WavesRequest | BitsRequest | SignsRequest
+Request = Dealt | MoveRequest
 
 
 def parse_request(data: Buffer) -> Request:
@@ -228,6 +248,10 @@ def parse_request(data: Buffer) -> Request:
             _, a, b, operation, path, pad_at = content
             _require(operation in ("multiply", "matmul") and _is_place(path, pad_at))
             return ProductRequest(Recipe.from_json(a), Recipe.from_json(b), operation, path, pad_at)
+        if content[0] == "macs":
+            _, mask, path, pad_at = content
+            _require(_is_place(path, pad_at))
+            return MacsRequest(Recipe.from_json(mask), path, pad_at)
         if content[0] == "bits":
             _, mask, count, path, pad_at = content
             _require(_is_place(path, pad_at) and _is_count(count, 128))

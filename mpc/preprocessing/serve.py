@@ -18,6 +18,8 @@ from mpc.preprocessing.requests import (
     LEAVE,
     REQUEST_LIMIT,
     BitsRequest,
+    Dealt,
+    MacsRequest,
     MoveRequest,
     ProductRequest,
     Recipe,
@@ -75,6 +77,8 @@ class Dealer:
         """
         if isinstance(request, MoveRequest):
             return self._moved(request)
+        if isinstance(request, MacsRequest):
+            raise ValueError("MACs are asked for where parties follow the protocol")
         if isinstance(request, ProductRequest):
             field, a = self._total(request.a)
             other_field, b = self._total(request.b)
@@ -103,7 +107,7 @@ class Dealer:
             dealt = angles_to_waves(
                 field, field.residue(mask, request.period), request.period, request.harmonics, request.scale
             )
-        return field, self._padded(field, dealt, request.path, request.pad_at)
+        return self._dealt(field, dealt, request)
 
     def _total(self, recipe: Recipe) -> tuple[Field, FieldArray]:
         """Sum all parties' summands of a mask, each shifted for itself."""
@@ -125,7 +129,9 @@ class Dealer:
     def _summand(self, rank: int, field: Field, term: Term) -> FieldArray:
         base = term.base
         stream = self._open(rank, f"mask|{base.path}", base.position)
-        if base.bits:
+        if base.owner not in (None, rank):
+            summand = field.zeros(base.shape)
+        elif base.bits:
             summand = stream.bounded(field, base.bits, base.shape)
         else:
             summand = stream.elements(field, base.shape)
@@ -133,13 +139,13 @@ class Dealer:
             summand = structure.apply(field, summand)
         return summand if term.factor == 1 else field.scale_int(summand, term.factor)
 
-    def _padded(self, field: Field, dealt: FieldArray, path: str, pad_at: int) -> FieldArray:
+    def _dealt(self, field: Field, dealt: FieldArray, request: Dealt) -> tuple[Field, FieldArray]:
         # A pad hides the product from the last party; it is used for one product only.
-        self._spend("pad", path, pad_at, dealt.size * field.element_bytes)
+        self._spend("pad", request.path, request.pad_at, dealt.size * field.element_bytes)
         for rank in range(self._size - 1):
-            pad = self._open(rank, f"pad|{path}", pad_at).elements(field, dealt.shape)
+            pad = self._open(rank, f"pad|{request.path}", request.pad_at).elements(field, dealt.shape)
             dealt = field.sub(dealt, pad)
-        return dealt
+        return field, dealt
 
     def _spend(self, use: str, path: str, position: int, count: int) -> None:
         if position < self._spent.get((use, path), 0):

@@ -82,7 +82,7 @@ def _of_study_file(file: Path, rows: int, preprocessing: str, slowdown: float) -
         return await run_analyses(party, study, table, lambda _: None)
 
     described = [_columns(study, rows) if name in study.contributors else None for name in study.parties]
-    return preview(program, described, preprocessing=study.preprocessing, slowdown=slowdown)
+    return preview(program, described, preprocessing=study.preprocessing, security=study.security, slowdown=slowdown)
 
 
 def _columns(study: Study, rows: int) -> dict[str, Any]:

@@ -105,6 +105,11 @@ class Analysis(Strict):
         ValueError
         """
 
+    @property
+    def holds_against_cheaters(self) -> bool:
+        """Whether the analysis runs with security ``"malicious"``."""
+        return False
+
     @abstractmethod
     def asks(self) -> str:
         """Say in words what is computed."""

@@ -52,6 +52,11 @@ class Sum(_OfColumns):
 
     protocol: Literal["sum"]
 
+    @property
+    def holds_against_cheaters(self) -> bool:
+        """See :class:`parties.governance.analysis.Analysis`."""
+        return True
+
     def asks(self) -> str:
         return f"the sum of {listed(self.columns)}"
 
@@ -84,6 +89,11 @@ class Mean(_OfColumns):
 
     protocol: Literal["mean"]
     count: Literal["total", "secret"] = "total"
+
+    @property
+    def holds_against_cheaters(self) -> bool:
+        """See :class:`parties.governance.analysis.Analysis`."""
+        return self.count == "total"
 
     def asks(self) -> str:
         return f"the mean of {listed(self.columns)}"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mpc.session import check_preprocessing
+from mpc.session import check_preprocessing, check_security
 from parties.governance.canonical import canonical, digest
 from parties.governance.catalogue import AnyAnalysis, disclosure_of
 from parties.governance.checks import (
@@ -66,9 +66,16 @@ def _title(text: str) -> str:
     return text
 
 
+_SECURITY = {
+    "semi-honest": "members follow the protocol, and may look at all that they get",
+    "malicious": "members may do as they please, all but one together: what they change is noticed before a result is "
+    "used, and the run ends; who it was is not found out, and a member may lie about its own rows",
+}
+
+
 def _security(text: str) -> str:
-    if text != "semi-honest":
-        raise ValueError(f"{short(text)} is not available: this version offers 'semi-honest' only")
+    if text not in _SECURITY:
+        raise ValueError(f"{short(text)} is not available: this version offers 'semi-honest' and 'malicious'")
     return text
 
 
@@ -102,7 +109,7 @@ class Study(Strict):
     preprocessing : {"prss", "dealer", "ot"}
     dealer : str or None
     security : str
-        ``"semi-honest"``.
+        ``"semi-honest"``, or with a dealer ``"malicious"``.
     disclosure : str
         A preset of :class:`protocols.release.disclosure.Disclosure`.
     minimum_parties : int
@@ -149,6 +156,7 @@ class Study(Strict):
         if len(self.parties) > MOST_PARTIES:
             raise ValueError(f"more than {MOST_PARTIES} parties")
         check_preprocessing(self.preprocessing, len(self.parties))
+        check_security(self.security, self.preprocessing)
         preset = disclosure_of(self)
         if preset.minimum_parties > len(self.contributors) >= self.minimum_parties:
             raise ValueError(
@@ -165,6 +173,13 @@ class Study(Strict):
             raise ValueError("two analyses have the same name (capital letters do not count)")
         for analysis in self.analyses:
             analysis.check(schema)
+            if self.security == "malicious" and not analysis.holds_against_cheaters:
+                raise ValueError(
+                    f"analysis {analysis.name} does not run with security 'malicious'; sums and means do "
+                    "(with count = 'total'), and so may a program"
+                )
+        if self.security == "malicious" and preset.dominance:
+            raise ValueError(f"disclosure control {self.disclosure!r} does not run with security 'malicious'")
         if len(canonical(self.plain())) > _CANONICAL_LIMIT:
             raise ValueError(f"the study takes more than {_CANONICAL_LIMIT} bytes")
         return self
@@ -376,7 +391,7 @@ def _description(study: Study) -> list[str]:
     lines += [
         "",
         "Protection",
-        f"  security: {study.security}: members follow the protocol, and may look at all that they get",
+        f"  security: {study.security}: {_SECURITY[study.security]}",
         f"  preprocessing: {study.preprocessing}: " + _TRUST[study.preprocessing].format(dealer=study.dealer),
         f"  disclosure control: {study.disclosure}, rows from at least {disclosure.minimum_parties} contributors; "
         + (

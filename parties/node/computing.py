@@ -252,10 +252,12 @@ class Attempt:
         await self._agree(mesh)
         if mesh.rank == len(study.parties):
             teller.enter("serving")
-            await serve_dealer(mesh, make_source=ledger.make_source)
+            await serve_dealer(mesh, security=study.security, make_source=ledger.make_source)
             return None
         teller.enter("joining")
-        party = await join(mesh, preprocessing=study.preprocessing, make_source=ledger.make_source)
+        party = await join(
+            mesh, preprocessing=study.preprocessing, security=study.security, make_source=ledger.make_source
+        )
         ledger.close()  # all seeds are noted: what runs from here on has no way to touch it
         teller.costs = party.costs
         result = None

@@ -198,6 +198,11 @@ class Release:
         """
         if disclosure is not None and not isinstance(disclosure, Disclosure):
             raise ValueError('disclosure is a Disclosure: Disclosure.preset("vantage6")')
+        if disclosure is not None and disclosure.dominance:
+            party.semi_honest_only(
+                f"the dominance rule of disclosure control {disclosure.name!r}",
+                "a party could share a largest row that is none; choose rules without dominance",
+            )
         if to is None:
             return cls(None, disclosure)
         ranks = sorted({index(rank) for rank in to})

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (("minimum_parties = 3", "minimum_parties = 1"), "minimum_parties: "),
     (("minimum_parties = 3", "minimum_parties = true"), "minimum_parties: "),
     (("minimum_parties = 3", "minimum_parties = 2.0"), "minimum_parties: "),
-    (("minimum_parties = 3", "security = 'malicious'"), "security: 'malicious' is not available"),
+    (("minimum_parties = 3", "security = 'malicious'"), "does not run with security 'malicious'; sums and means do"),
+    (("minimum_parties = 3", "security = 'covert'"), "security: 'covert' is not available"),
     (("minimum_parties = 3", "security = '\\u001b[2J'".replace("'", '"')), r"security: '\\x1b\[2J' is not"),
     (("2030-12-31T18:00:00+01:00", "2030-12-31"), "deadline takes a date, a time and an offset"),
     (("2030-12-31T18:00:00+01:00", "2030-12-31T18:00:00"), "deadline takes a date, a time and an offset"),
@@ -558,3 +560,45 @@ def test_a_study_is_a_value(study: Study) -> None:
     assert study == parse_study(STUDY)
     with pytest.raises(ValueError, match="frozen"):
         study.title = "x"
+
+
+# ---- parties that cheat ---------------------------------------------------------------------------
+
+
+def of_sums(*pairs: tuple[str, str]) -> str:
+    """The study with sums and means alone, where parties may cheat."""
+    head = STUDY[: STUDY.index("[[analyses]]")].replace("minimum_parties = 3", 'security = "malicious"')
+    column = next(c.name for c in parse_study(STUDY).columns if c.type in ("number", "integer"))
+    analyses = "".join(
+        f'[[analyses]]\nname = "{name}"\nprotocol = "{name}"\ncolumns = ["{column}"]\n' for name in _SUMS
+    )
+    text = head + analyses
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
+_SUMS = ("sum", "mean")
+
+
+def test_a_study_of_parties_that_may_cheat() -> None:
+    study = parse_study(of_sums())
+    assert study.security == "malicious"
+    assert "security: malicious: members may do as they please" in study.describe()
+    program = with_program().replace("minimum_parties = 3", 'security = "malicious"')
+    assert parse_study(program).security == "malicious"
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        (('protocol = "mean"', 'protocol = "mean"\ncount = "secret"'), "analysis mean does not run"),
+        (('protocol = "sum"', 'protocol = "variance"'), "analysis sum does not run"),
+        (('disclosure = "vantage6"', 'disclosure = "ons"'), "'ons' does not run"),
+        (('preprocessing = "dealer"\ndealer = "helper"', 'preprocessing = "prss"'), "preprocessing='prss'"),
+    ],
+)
+def test_what_does_not_run_where_parties_may_cheat(pair: tuple[str, str], words: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(words)):
+        parse_study(of_sums(pair))

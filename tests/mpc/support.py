@@ -110,6 +110,7 @@ def run(
     parties: int = 3,
     preprocessing: str = "dealer",
     preprocessings: Sequence[str] | None = None,
+    security: str = "semi-honest",
     make_source: Callable[[int], MakeSource] | None = None,
     tamper: Tamper | None = None,
     timeout_seconds: float = 20.0,
@@ -128,7 +129,7 @@ def run(
     async def one(rank: int) -> Any:
         transport = network.transport(rank)
         try:
-            seats[rank] = await join(transport, preprocessing=named[rank], **sources(rank))
+            seats[rank] = await join(transport, preprocessing=named[rank], security=security, **sources(rank))
             outcome = await program(seats[rank], data[rank])
             await seats[rank].leave()
         except Exception as error:  # noqa: BLE001 - it is the outcome
@@ -140,7 +141,7 @@ def run(
     async def dealer() -> None:
         transport = network.transport(size)
         try:
-            await serve_dealer(transport, **sources(size))
+            await serve_dealer(transport, security=security, **sources(size))
         except Exception as error:  # noqa: BLE001 - it is the outcome
             faults.append(error)
             await transport.abort(type(error).__name__, for_peers(error))
@@ -200,13 +201,14 @@ def opened(
     parties: int = 3,
     preprocessing: str = "dealer",
     field: Field = F127,
+    security: str = "semi-honest",
 ) -> Any:
     """Share arrays, run ``protocol(party, *shares)``, open what it returns."""
 
     async def program(party: Party, _: Any) -> Any:
         return await open_(party, await protocol(party, *await shares_of(party, values, bound, field)))
 
-    return same(run(program, parties=parties, preprocessing=preprocessing).results)
+    return same(run(program, parties=parties, preprocessing=preprocessing, security=security).results)
 
 
 def seeded(text: str) -> Callable[[int], MakeSource]:

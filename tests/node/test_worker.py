@@ -143,10 +143,15 @@ def test_two_members_with_oblivious_transfer_need_nobody_else(program: str | Non
     assert check_ledgers([member.ledger for member in done.members]) == []
 
 
-def test_a_dealer_and_a_recipient_without_rows(tmp_path: Path):
+@pytest.mark.parametrize("security", ["semi-honest", "malicious"])
+def test_a_dealer_and_a_recipient_without_rows(tmp_path: Path, security: str):
     """Who contributes nothing takes part; who is no recipient learns nothing; the dealer has no data."""
     study = study_with(
-        contributors=["north", "south"], recipients=["city", "south"], preprocessing="dealer", dealer="helper"
+        contributors=["north", "south"],
+        recipients=["city", "south"],
+        preprocessing="dealer",
+        dealer="helper",
+        security=security,
     )
     assert study.members == ("north", "south", "city", "helper")
 

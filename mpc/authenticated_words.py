@@ -1,0 +1,210 @@
+"""Packed bits with MACs: each bit has one of 64 bits.
+
+The MAC of a bit b is ``alpha b`` with alpha in GF(2^64), so that the MAC of a word is 64 numbers: AND with public bits
+chooses among them, and XOR adds them (Nielsen, Nordholt, Orlandi, Burra, CRYPTO 2012, section 3). Memory and
+corrections of a dealer are 65 times those of the bits alone; what parties send each other is the bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc.authenticated import Authenticated
+from mpc.errors import SecurityError
+from mpc.field import Field
+from mpc.words import W64, WORD_BITS, pack_bits, unpack_bits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mpc.field import FieldArray
+
+_POLYNOMIAL = 0x1B  # GF(2^64) is GF(2)[x] modulo x^64 + x^4 + x^3 + x + 1
+_TOP = 1 << 63
+_ALL = (1 << 64) - 1
+_LANES = 2048
+
+
+class AuthenticatedWords(Authenticated):
+    """Vectors of 64 bits with MACs; see :class:`mpc.authenticated.Authenticated`.
+
+    Parameters
+    ----------
+    key : FieldArray
+        Our summand of alpha, one word. Never shown.
+    """
+
+    def __init__(self, key: FieldArray) -> None:
+        super().__init__(W64, key)
+        self.dtype = np.dtype([("value", "<u8"), ("mac", "<u8", (WORD_BITS,))])
+        self.element_bytes = 8 * (1 + WORD_BITS)
+
+    @property
+    def mac_entries(self) -> tuple[int, ...]:
+        """The shape of the MAC of one word."""
+        return (WORD_BITS,)
+
+    def public_mac(self, public: FieldArray) -> FieldArray:
+        """Return our summand of the MACs of public words."""
+        return np.asarray(masks(public) & self._key)
+
+    def mul(self, x: FieldArray, y: FieldArray, out: FieldArray | None = None) -> FieldArray:
+        """Multiply by public words bit by bit."""
+        if self.pairs(x) == self.pairs(y):
+            return super().mul(x, y, out)
+        summands, public = (x, y) if self.pairs(x) else (y, x)
+        result = self.joined(summands["value"] & public, summands["mac"] & masks(public))
+        if out is not None:
+            out[...] = result
+            return out
+        return result
+
+    def beaver(
+        self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool
+    ) -> FieldArray:
+        """Return the local step of a Beaver product."""
+        values = W64.beaver(d, e, a["value"], b["value"], c["value"], lead=lead)
+        chosen_d, chosen_e = masks(d), masks(e)
+        macs = b["mac"] ^ (chosen_e & self._key)
+        macs = (macs & chosen_d) ^ c["mac"]
+        macs ^= a["mac"] & chosen_e
+        return self.joined(values, macs)
+
+    def beaver_matmul(self, *operands: FieldArray, lead: bool) -> FieldArray:
+        """Refuse: bits have no matrix products."""
+        raise TypeError("packed bits have no matrix products")
+
+    def sum(self, x: FieldArray, axis: int | tuple[int, ...] | None = None) -> FieldArray:
+        """Refuse: nothing adds up words along an axis."""
+        raise TypeError("packed bits with MACs are not summed along an axis")
+
+    def dense(self, x: FieldArray, count: int) -> FieldArray:
+        """Lay the first ``count`` bits of each row of words end to end."""
+        values = pack_bits(unpack_bits(x["value"], count).reshape(-1))
+        macs = np.zeros((len(values) * WORD_BITS,), np.uint64)
+        rows = x["mac"].reshape(*x.shape[:-1], -1)[..., :count]
+        macs[: rows.size] = rows.reshape(-1)
+        return self.joined(values, macs.reshape(-1, WORD_BITS))
+
+    def discrepancy(
+        self, notes: Sequence[tuple[FieldArray, FieldArray]], coin: Callable[[int], FieldArray], piece: int
+    ) -> FieldArray:
+        """Return our summand of what is zero if everything was opened rightly; see :mod:`mpc.mac_check`."""
+        total, room = 0, piece // WORD_BITS
+        held: list[NDArray[np.uint64]] = []
+        parts: list[NDArray[np.uint64]] = []
+        for opened, macs in notes:
+            start = 0
+            while start < opened.size:
+                part = slice(start, min(opened.size, start + room))
+                held.append(np.bitwise_xor(macs[part], self.public_mac(opened[part])).reshape(-1))
+                room -= part.stop - start
+                start = part.stop
+                if not room:
+                    parts.append(np.concatenate(held))
+                    held, room = [], piece // WORD_BITS
+        if held:
+            parts.append(np.concatenate(held))
+        for number, off in enumerate(parts):
+            chi = int(coin(number)[0])
+            value = combined(off, chi)
+            total ^= value if number == 0 else multiplied(value, chi)
+        return np.array([total], np.uint64)
+
+
+def masks(words: FieldArray) -> NDArray[np.uint64]:
+    """Return, for each bit of words, 64 bits like it: shape ``(*words.shape, 64)``."""
+    bits = unpack_bits(np.ascontiguousarray(words).reshape(*words.shape, 1), WORD_BITS)
+    return np.asarray(np.negative(bits.astype(np.int64)).view(np.uint64))
+
+
+# ---- GF(2^64) ------------------------------------------------------------------------------------
+
+
+def _doubled(x: int) -> int:
+    return (x << 1 ^ _POLYNOMIAL) & _ALL if x & _TOP else x << 1
+
+
+def multiplied(x: int, y: int) -> int:
+    """Multiply in GF(2^64)."""
+    total = 0
+    while y:
+        if y & 1:
+            total ^= x
+        x, y = _doubled(x), y >> 1
+    return total
+
+
+def power(x: int, exponent: int) -> int:
+    """Return a power in GF(2^64)."""
+    result = 1
+    while exponent:
+        if exponent & 1:
+            result = multiplied(result, x)
+        x, exponent = multiplied(x, x), exponent >> 1
+    return result
+
+
+class Multiplier:
+    """Multiplication of arrays by one element: eight tables, one for each byte."""
+
+    def __init__(self, factor: int) -> None:
+        tables = np.zeros((8, 256), np.uint64)
+        for byte in range(8):
+            for bit in range(8):
+                tables[byte, 1 << bit : 2 << bit] = tables[byte, : 1 << bit] ^ np.uint64(factor)
+                factor = _doubled(factor)
+        self._tables = tables
+
+    def __call__(self, x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Multiply."""
+        as_bytes = np.ascontiguousarray(x).view(np.uint8).reshape(-1, 8)
+        total: NDArray[np.uint64] = self._tables[0][as_bytes[:, 0]]
+        for byte in range(1, 8):
+            total ^= self._tables[byte][as_bytes[:, byte]]
+        return total
+
+
+def combined(values: NDArray[np.uint64], point: int) -> int:
+    """Return the sum of values with distinct powers of one element, lower ones than there are values and 2048.
+
+    Horner's rule, in lanes side by side; the lanes are then joined by halves.
+    """
+    lanes = 1
+    while lanes < _LANES and lanes * lanes * 4 < values.size:
+        lanes *= 2
+    rows = -(-values.size // lanes)
+    padded = np.zeros(rows * lanes, np.uint64)
+    padded[padded.size - values.size :] = values  # what is added are leading zeros
+    times = Multiplier(point)
+    total = padded[:lanes].copy()
+    for row in range(1, rows):
+        total = times(total)
+        total ^= padded[row * lanes : (row + 1) * lanes]
+    while lanes > 1:
+        lanes //= 2
+        total = total[:lanes] ^ Multiplier(power(point, rows * lanes))(total[lanes:])
+    return int(total[0])
+
+
+# ---- which field has which MACs --------------------------------------------------------------------
+
+
+def authenticated(base: Field, key: FieldArray) -> Authenticated:
+    """Return a field with MACs under our summand of a key.
+
+    Raises
+    ------
+    SecurityError
+        There are no MACs for this ring.
+    """
+    if base is W64:
+        return AuthenticatedWords(key)
+    if type(base) is not Field:
+        raise SecurityError(
+            f"security='malicious' has no MACs for {base}, where not every element has an inverse: use F61 or F127"
+        )
+    return Authenticated(base, key)
