@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Operands = tuple[Any, ...]
 REPETITIONS = 5
+PARTIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Row:
     limit_seconds: float
     ratio: float
     beside_bytes: int = 0
+    security: str = "semi-honest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,13 @@ class Work:
     repetitions: int = REPETITIONS
 
 
+def words(amount: int) -> str:
+    """Return an amount as a power of ten, or a multiple of one."""
+    digits = str(amount)
+    power = f"10^{len(digits) - 1}"
+    return power if digits[0] == "1" else f"{digits[0]} x {power}"
+
+
 # ---- operands -----------------------------------------------------------------------------------
 
 
@@ -82,6 +91,15 @@ def vectors(field: Field) -> Callable[[Party, int], Awaitable[Operands]]:
         x = await party.share(values, bound=500, owner=0, field=field)
         y = await party.share(values[::-1], bound=500, owner=1, field=field)
         return x, y
+
+    return operands
+
+
+def constants(field: Field) -> Callable[[Party, int], Awaitable[Operands]]:
+    """Return public numbers, whose products take the same as those of secret ones and which nobody has to give."""
+
+    async def operands(party: Party, amount: int) -> Operands:
+        return tuple(party.constant(np.arange(amount) % 1000 - 500, field=field) for _ in range(2))
 
     return operands
 
@@ -160,18 +178,18 @@ async def _median(party: Party, ours: Any) -> Any:
 def workloads(quick: bool) -> list[Work]:
     """Return the rows; ``quick`` makes them ten times smaller."""
     million, many, steps, rows = (10**5, 10**4, 50, 3000) if quick else (10**6, 10**5, 300, 30_000)
-    words = f"10^{len(str(million)) - 1}", f"10^{len(str(many)) - 1}"
+    names = words(million), words(many)
     return [
-        Work(f"{words[0]} products, F61", million, "product", 0.20, vectors(F61), multiply),
-        Work(f"{words[0]} products, F127", million, "product", 0.35, vectors(F127), multiply),
-        Work(f"{words[0]} fixed-point products, fresh", million, "product", 0.55, _fractions, _fixed_point),
-        Work(f"{words[0]} fixed-point products, chained", million, "product", 0.30, _born_masked, _fixed_point),
+        Work(f"{names[0]} products, F61", million, "product", 0.20, vectors(F61), multiply),
+        Work(f"{names[0]} products, F127", million, "product", 0.35, vectors(F127), multiply),
+        Work(f"{names[0]} fixed-point products, fresh", million, "product", 0.55, _fractions, _fixed_point),
+        Work(f"{names[0]} fixed-point products, chained", million, "product", 0.30, _born_masked, _fixed_point),
         Work("256x256 @ 256x256", 256**3, "mult-add", 0.10, _matrices((256, 256), (256, 256)), matmul),
         Work("1000x100 @ 100x1", 10**5, "mult-add", 0.01, _matrices((1000, 100), (100, 1)), matmul),
         Work("the same, matrix masked before", 10**5, "mult-add", 0.01, _masked_matrix, matmul),
-        Work(f"{words[1]} sigmoids", many, "sigmoid", 0.15, _arguments, sigmoid),
-        Work(f"{words[1]} comparisons, 32 bits", many, "comparison", 0.20, _pairs_of_32_bits, less_than),
-        Work(f"sort {words[1]} values, 32 bits", many, "value", 15.0, _keys_of_32_bits, sort, repetitions=1),
+        Work(f"{names[1]} sigmoids", many, "sigmoid", 0.15, _arguments, sigmoid),
+        Work(f"{names[1]} comparisons, 32 bits", many, "comparison", 0.20, _pairs_of_32_bits, less_than),
+        Work(f"sort {names[1]} values, 32 bits", many, "value", 15.0, _keys_of_32_bits, sort, repetitions=1),
         Work(f"median of {rows} values", rows, "value", 2.0, _own_rows, _median, repetitions=3),
         Work(f"{steps} dependent scalar products", steps, "product", steps * 0.0004, _scalar, _dependent),
     ]

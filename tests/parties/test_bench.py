@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 
 from mpc import F61, multiply
-from parties import bench
-from parties.bench import chosen, main, measure, measure_material, plan, table
+from parties import bench, bench_online
+from parties.bench import chosen, main, plan, table
 from parties.bench_limits import fastest_of, measure_limits, median
 from parties.bench_links import measure_link
+from parties.bench_material import measure_material
+from parties.bench_online import measure
 from parties.bench_rows import analyses, measure_rows, memory
 from parties.bench_work import Row, Work, vectors, workloads
 
@@ -62,9 +64,9 @@ def test_a_link_is_measured() -> None:
 
 def test_a_link_is_compared_with_plain_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        bench, "measure_link", lambda *, echoes, pieces, repetitions: ([9.0] + [3e-4] * 5, [9.0] + [0.5] * 5)
+        bench_online, "measure_link", lambda *, echoes, pieces, repetitions: ([9.0] + [3e-4] * 5, [9.0] + [0.5] * 5)
     )
-    echo, stream = bench.measure_resumable_link(1e-4, 1e9)
+    echo, stream = bench_online.measure_resumable_link(1e-4, 1e9)
     assert (echo.seconds, echo.goal_seconds, echo.limit_seconds) == (3e-4, 2.5e-4, 1e-4)
     assert stream.per_second == 2000 * 240 * 1024 / 0.5
     assert stream.limit_seconds == pytest.approx(0.8 * stream.goal_seconds) == pytest.approx(0.49152)
