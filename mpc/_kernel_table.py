@@ -29,7 +29,7 @@ class Kernels:
     neg : callable
         ``f(x)``.
     beaver, beaver_lead : callable
-        ``f(d, e, a, b, c)``: ``d*b + e*a + c``, and the same plus ``d*e``.
+        ``f(d, e, a, b, c, out=None)``: ``d*b + e*a + c``, and the same plus ``d*e``.
     sum : callable
         ``f(x)``: sum over the last axis.
     matmul : callable

@@ -47,11 +47,11 @@ class SmallField:
     def neg(self, x: Any) -> FieldArray:
         return self._into(np.subtract(self._p, x), None)
 
-    def beaver(self, d: Any, e: Any, a: Any, b: Any, c: Any) -> FieldArray:
-        return self._into(np.multiply(d, b) + self.mul(e, a) + c, None)  # < 2^62 + 2^32
+    def beaver(self, d: Any, e: Any, a: Any, b: Any, c: Any, out: FieldArray | None = None) -> FieldArray:
+        return self._into(np.multiply(d, b) + self.mul(e, a) + c, out)  # < 2^62 + 2^32
 
-    def beaver_lead(self, d: Any, e: Any, a: Any, b: Any, c: Any) -> FieldArray:
-        return self.beaver(d, e, a, self.add(b, e), c)
+    def beaver_lead(self, d: Any, e: Any, a: Any, b: Any, c: Any, out: FieldArray | None = None) -> FieldArray:
+        return self.beaver(d, e, a, self.add(b, e), c, out)
 
     def sum_last(self, x: Any) -> FieldArray:
         return self._into(np.sum(x, axis=-1, dtype=np.uint64), None)  # < 2^64 for at most 2^33 entries

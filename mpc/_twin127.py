@@ -125,12 +125,12 @@ def mul(x: Any, y: Any, out: FieldArray | None = None) -> FieldArray:
     return out
 
 
-def beaver(d: Any, e: Any, a: Any, b: Any, c: Any) -> FieldArray:
-    return add(add(mul(d, b), mul(e, a)), c)
+def beaver(d: Any, e: Any, a: Any, b: Any, c: Any, out: FieldArray | None = None) -> FieldArray:
+    return add(add(mul(d, b), mul(e, a)), c, out)
 
 
-def beaver_lead(d: Any, e: Any, a: Any, b: Any, c: Any) -> FieldArray:
-    return beaver(d, e, a, add(b, e), c)  # d*b + d*e = d*(b + e)
+def beaver_lead(d: Any, e: Any, a: Any, b: Any, c: Any, out: FieldArray | None = None) -> FieldArray:
+    return beaver(d, e, a, add(b, e), c, out)  # d*b + d*e = d*(b + e)
 
 
 def sum_last(x: Any) -> FieldArray:

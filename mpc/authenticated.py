@@ -180,14 +180,26 @@ class Authenticated(Field):
     # ---- products ----------------------------------------------------------------------------------
 
     def beaver(
-        self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool
+        self,
+        d: FieldArray,
+        e: FieldArray,
+        a: FieldArray,
+        b: FieldArray,
+        c: FieldArray,
+        *,
+        lead: bool,
+        out: FieldArray | None = None,
     ) -> FieldArray:
         """Return the local step of a Beaver product; d and e are public, and ``d e`` has a MAC from everybody."""
         base = self._base
-        values = base.beaver(d, e, a["value"], b["value"], c["value"], lead=lead)
+        if out is None:
+            out = np.empty(np.broadcast_shapes(d.shape, e.shape), self.dtype)
+        base.beaver(d, e, a["value"], b["value"], c["value"], lead=lead, out=out["value"])
         # d b + e a + c + alpha d e = d (b + alpha e) + e a + c, with the MACs of a, b, c
-        right = base.add(b["mac"], base.mul(e, self._key))
-        return self.joined(values, base.beaver(d, e, a["mac"], right, c["mac"], lead=False))
+        right = base.mul(e, self._key)
+        base.add(b["mac"], right, out=right)
+        base.beaver(d, e, a["mac"], right, c["mac"], lead=False, out=out["mac"])
+        return out
 
     def beaver_matmul(
         self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool

@@ -63,7 +63,15 @@ class AuthenticatedWords(Authenticated):
         return result
 
     def beaver(
-        self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool
+        self,
+        d: FieldArray,
+        e: FieldArray,
+        a: FieldArray,
+        b: FieldArray,
+        c: FieldArray,
+        *,
+        lead: bool,
+        out: FieldArray | None = None,
     ) -> FieldArray:
         """Return the local step of a Beaver product."""
         values = W64.beaver(d, e, a["value"], b["value"], c["value"], lead=lead)
@@ -71,7 +79,11 @@ class AuthenticatedWords(Authenticated):
         macs = b["mac"] ^ (chosen_e & self._key)
         macs = (macs & chosen_d) ^ c["mac"]
         macs ^= a["mac"] & chosen_e
-        return self.joined(values, macs)
+        result = self.joined(values, macs)
+        if out is not None:
+            out[...] = result
+            return out
+        return result
 
     def beaver_matmul(self, *operands: FieldArray, lead: bool) -> FieldArray:
         """Refuse: bits have no matrix products."""

@@ -137,11 +137,19 @@ class Field:
         return np.asarray(self._kernels.mul(x, y, out))
 
     def beaver(
-        self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool
+        self,
+        d: FieldArray,
+        e: FieldArray,
+        a: FieldArray,
+        b: FieldArray,
+        c: FieldArray,
+        *,
+        lead: bool,
+        out: FieldArray | None = None,
     ) -> FieldArray:
         """Return ``d*b + e*a + c``, plus ``d*e`` for the leading party: the local step of a Beaver product."""
-        kernels = self._kernels
-        return np.asarray((kernels.beaver_lead if lead else kernels.beaver)(d, e, a, b, c))
+        step = self._kernels.beaver_lead if lead else self._kernels.beaver
+        return np.asarray(step(d, e, a, b, c) if out is None else step(d, e, a, b, c, out))
 
     def beaver_matmul(
         self, d: FieldArray, e: FieldArray, a: FieldArray, b: FieldArray, c: FieldArray, *, lead: bool
