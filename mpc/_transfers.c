@@ -383,44 +383,265 @@ LOOP(both)
     return 0;
 }
 
-/* ---- random sums of entries: (n,2),(n,2)->(128,2) ------------------------------------------------------------------ */
+/* ---- back to rows: (w,64,2)->(128,w), the inverse of transpose ----------------------------------------------------- */
 
-enum { WEIGHT_BYTES = 16, BYTE_VALUES = 256 };
+/* VEC * 64 entries of two words to VEC words of each of 128 rows. */
+VECTOR static void restore_lanes(const u64 *in, Vec *low, Vec *high)
+{
+    for (int l = 0; l < VEC; l++)
+        for (int i = 0; i < 64; i++) {
+            ((u64 *)&low[i])[l] = in[(l * 64 + i) * 2];
+            ((u64 *)&high[i])[l] = in[(l * 64 + i) * 2 + 1];
+        }
+    transpose_square(low);
+    transpose_square(high);
+}
+
+LOOP(restore)
+{
+    const npy_intp words = dimensions[1]; /* dimensions: outer, w, 64, 2, 128 */
+    const npy_intp in_word = strides[2], in_entry = strides[3], in_half = strides[4], row = strides[5], step = strides[6];
+    const int packed = in_word == 64 * 16 && in_entry == 16 && in_half == 8;
+    UNUSED_ARGUMENTS;
+    for (npy_intp o = 0; o < dimensions[0]; o++)
+        for (npy_intp w = 0; w < words; w += VEC) {
+            const npy_intp count = words - w < VEC ? words - w : VEC;
+            const char *in = data[0] + o * strides[0] + w * in_word;
+            char *out = data[1] + o * strides[1] + w * step;
+            Square low, high;
+            u64 entries[VEC * 64 * 2];
+            if (packed && count == VEC && (uintptr_t)in % 8 == 0)
+                restore_lanes((const u64 *)in, low, high);
+            else {
+                memset(entries, 0, sizeof entries);
+                for (npy_intp l = 0; l < count; l++)
+                    for (npy_intp i = 0; i < 64; i++)
+                        read_words(entries + (l * 64 + i) * 2, in + l * in_word + i * in_entry, 2, in_half);
+                restore_lanes(entries, low, high);
+            }
+            for (int j = 0; j < 64; j++) {
+                write_words(out + j * row, (const u64 *)&low[j], count, step);
+                write_words(out + (64 + j) * row, (const u64 *)&high[j], count, step);
+            }
+        }
+    return 0;
+}
+
+/* ---- rows as polynomials over GF(2^128), at public points: (w),(2)->(2) and (w,64,2),(p,2)->(p,128,2) --------------- */
 
 /*
- * Row i becomes the sum of the entries whose weight has bit i (Arlazarov et al., "four Russians": the entries are added
- * up by the values of each byte of their weights, and these sums by the bits of the values). Weights are public.
+ * Every two words of a row are a coefficient, that of the highest power first; bit i of it is x^i modulo
+ * x^128 + x^7 + x^2 + x + 1. Coefficients are secret; branches and addresses depend on points alone.
  */
-LOOP(combine)
+
+enum { REDUCTION = 0x87, NIBBLES = 32, NIBBLE_VALUES = 16, POWERS = VEC / 2, MOST_POINTS = 2 };
+
+/* The powers of a point, from the first one, and whether there is an instruction for carry-less multiplication. */
+typedef struct {
+    u64 powers[POWERS][2];
+    int carryless;
+} Point;
+
+/* a = a * w for a public w: a times every polynomial of four bits, of which each four bits of w choose one. */
+static void times(u64 *a, const u64 *w)
 {
-    const npy_intp n = dimensions[1], entry = strides[3], word = strides[4]; /* dimensions: outer, n, 2, 128 */
-    const npy_intp weight_entry = strides[5], weight_word = strides[6], out_row = strides[7], out_word = strides[8];
-    UNUSED_ARGUMENTS;
+    u64 multiples[NIBBLE_VALUES][2] = {{0}}, low = 0, high = 0;
+    memcpy(multiples[1], a, sizeof multiples[1]);
+    for (int n = 2; n < NIBBLE_VALUES; n++) {
+        const u64 *half = multiples[n / 2], odd = n % 2;
+        multiples[n][0] = (half[0] << 1) ^ (REDUCTION & -(half[1] >> 63)) ^ (a[0] & -odd);
+        multiples[n][1] = (half[1] << 1 | half[0] >> 63) ^ (a[1] & -odd);
+    }
+    for (int n = NIBBLES - 1; n >= 0; n--) {
+        const u64 *chosen = multiples[w[n / 16] >> 4 * (n % 16) & 15], out = high >> 60;
+        high = (high << 4 | low >> 60) ^ chosen[1];
+        low = low << 4 ^ out ^ out << 1 ^ out << 2 ^ out << 7 ^ chosen[0];
+    }
+    a[0] = low;
+    a[1] = high;
+}
+
+static Point point_of(const char *at, npy_intp step, int carryless)
+{
+    Point point;
+    point.carryless = carryless;
+    read_words(point.powers[0], at, 2, step);
+    for (int n = 1; n < POWERS; n++) {
+        memcpy(point.powers[n], point.powers[n - 1], sizeof point.powers[n]);
+        times(point.powers[n], point.powers[0]);
+    }
+    return point;
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#define HAS_CARRYLESS __builtin_cpu_supports("pclmul")
+#define CARRYLESS __attribute__((target("pclmul")))
+
+/* Twice 128 bits, and 128 that lie across their middle, not yet added up. */
+typedef struct {
+    __m128i low, middle, high;
+} Product;
+
+CARRYLESS static inline Product add_product(Product sum, __m128i a, __m128i b)
+{
+    sum.low = _mm_xor_si128(sum.low, _mm_clmulepi64_si128(a, b, 0x00));
+    sum.middle = _mm_xor_si128(sum.middle, _mm_clmulepi64_si128(a, b, 0x01));
+    sum.middle = _mm_xor_si128(sum.middle, _mm_clmulepi64_si128(a, b, 0x10));
+    sum.high = _mm_xor_si128(sum.high, _mm_clmulepi64_si128(a, b, 0x11));
+    return sum;
+}
+
+/* x^128 is x^7 + x^2 + x + 1: first for the upper, then for the lower half of what is too high. */
+CARRYLESS static inline __m128i reduce(Product sum)
+{
+    const __m128i reduction = _mm_set_epi64x(0, REDUCTION);
+    __m128i low = _mm_xor_si128(sum.low, _mm_slli_si128(sum.middle, 8));
+    __m128i high = _mm_xor_si128(sum.high, _mm_srli_si128(sum.middle, 8));
+    const __m128i upper = _mm_clmulepi64_si128(high, reduction, 0x01);
+    low = _mm_xor_si128(low, _mm_slli_si128(upper, 8));
+    high = _mm_xor_si128(high, _mm_srli_si128(upper, 8));
+    return _mm_xor_si128(low, _mm_clmulepi64_si128(high, reduction, 0x00));
+}
+
+/* Four coefficients at a time, whose products are reduced together. */
+CARRYLESS static inline void go_on_carryless(const Point *point, const char *row, npy_intp blocks, u64 *sum)
+{
+    const Product zero = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+    const __m128i *at = (const __m128i *)row;
+    __m128i found = _mm_loadu_si128((const __m128i *)sum), powers[POWERS];
+    for (int n = 0; n < POWERS; n++)
+        powers[n] = _mm_loadu_si128((const __m128i *)point->powers[n]);
+    for (; blocks % POWERS; blocks--)
+        found = _mm_xor_si128(reduce(add_product(zero, found, powers[0])), _mm_loadu_si128(at++));
+    for (; blocks; blocks -= POWERS, at += POWERS) {
+        Product total = zero;
+        total.low = _mm_loadu_si128(at + POWERS - 1);
+        for (int n = 0; n < POWERS - 1; n++)
+            total = add_product(total, _mm_loadu_si128(at + n), powers[POWERS - 2 - n]);
+        found = reduce(add_product(total, found, powers[POWERS - 1]));
+    }
+    _mm_storeu_si128((__m128i *)sum, found);
+}
+
+CARRYLESS static void add_rows_carryless(const Point *point, const Vec *rows, u64 (*sums)[2])
+{
+    for (int j = 0; j < 64; j++)
+        go_on_carryless(point, (const char *)&rows[j], POWERS, sums[j]);
+}
+
+CARRYLESS static void add_row_carryless(const Point *point, const char *row, npy_intp blocks, u64 *sum)
+{
+    go_on_carryless(point, row, blocks, sum);
+}
+#else
+#define HAS_CARRYLESS 0
+#define add_rows_carryless add_rows
+#define add_row_carryless add_row
+static void add_rows(const Point *point, const Vec *rows, u64 (*sums)[2]);
+static void add_row(const Point *point, const char *row, npy_intp blocks, u64 *sum);
+#endif
+
+/* Horner's rule, from a sum on, over packed words. */
+static void add_row(const Point *point, const char *row, npy_intp blocks, u64 *sum)
+{
+    if (point->carryless) {
+        add_row_carryless(point, row, blocks, sum);
+        return;
+    }
+    for (npy_intp b = 0; b < blocks; b++) {
+        times(sum, point->powers[0]);
+        sum[0] ^= load(row + 16 * b);
+        sum[1] ^= load(row + 16 * b + 8);
+    }
+}
+
+/* The same for 64 rows of VEC words. */
+static void add_rows(const Point *point, const Vec *rows, u64 (*sums)[2])
+{
+    if (point->carryless) {
+        add_rows_carryless(point, rows, sums);
+        return;
+    }
+    for (int j = 0; j < 64; j++)
+        add_row(point, (const char *)&rows[j], VEC / 2, sums[j]);
+}
+
+INLINE int evaluate_by(int carryless, char *const *data, const npy_intp *dimensions, const npy_intp *strides)
+{
+    const npy_intp words = dimensions[1]; /* dimensions: outer, w, 2 */
+    Point point;
+    if (words % 2)
+        return refuse("evaluate takes rows of blocks of two words");
+    if (words > 1 && strides[3] != 8)
+        return refuse("evaluate takes rows in one piece");
     for (npy_intp o = 0; o < dimensions[0]; o++) {
-        u64 sums[WEIGHT_BYTES][BYTE_VALUES][2];
-        memset(sums, 0, sizeof sums);
-        for (npy_intp i = 0; i < n; i++) {
-            const char *x = data[0] + o * strides[0] + i * entry, *w = data[1] + o * strides[1] + i * weight_entry;
-            const u64 low = load(x), high = load(x + word), weights[2] = {load(w), load(w + weight_word)};
-            for (int byte = 0; byte < WEIGHT_BYTES; byte++) {
-                u64 *sum = sums[byte][weights[byte / 8] >> byte % 8 * 8 & 255];
-                sum[0] ^= low;
-                sum[1] ^= high;
-            }
-        }
-        for (int row = 0; row < 8 * WEIGHT_BYTES; row++) {
-            char *out = data[2] + o * strides[2] + row * out_row;
-            u64 low = 0, high = 0;
-            for (int value = 0; value < BYTE_VALUES; value++) {
-                const u64 mask = -(u64)(value >> row % 8 & 1);
-                low ^= sums[row / 8][value][0] & mask;
-                high ^= sums[row / 8][value][1] & mask;
-            }
-            store(out, low);
-            store(out + out_word, high);
-        }
+        u64 sum[2] = {0};
+        if (o == 0 || strides[1])
+            point = point_of(data[1] + o * strides[1], strides[4], carryless);
+        add_row(&point, data[0] + o * strides[0], words / 2, sum);
+        write_words(data[2] + o * strides[2], sum, 2, strides[5]);
     }
     return 0;
+}
+
+LOOP(evaluate)
+{
+    UNUSED_ARGUMENTS;
+    return evaluate_by(HAS_CARRYLESS, data, dimensions, strides);
+}
+
+/* The same for the rows that entries come from. */
+INLINE int combine_by(int carryless, char *const *data, const npy_intp *dimensions, const npy_intp *strides)
+{
+    const npy_intp words = dimensions[1], points = dimensions[4]; /* dimensions: outer, w, 64, 2, p, 128 */
+    if (words % 2 || points > MOST_POINTS)
+        return refuse("combine takes blocks of 128 entries and at most two points");
+    if (words && (strides[3] != 64 * 16 || strides[4] != 16 || strides[5] != 8))
+        return refuse("combine takes entries in one piece");
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        const char *in = data[0] + o * strides[0];
+        Point point[MOST_POINTS];
+        u64 sums[MOST_POINTS][128][2] = {{{0}}};
+        for (npy_intp p = 0; p < points; p++)
+            point[p] = point_of(data[1] + o * strides[1] + p * strides[6], strides[7], carryless);
+        for (npy_intp left = words, count; left; left -= count, in += count * 64 * 16) {
+            Square low, high;
+            u64 entries[VEC * 64 * 2]; /* in front of the first ones zeros, which change nothing */
+            count = left % VEC ? left % VEC : VEC;
+            memset(entries, 0, (size_t)(VEC - count) * 64 * 16);
+            memcpy(entries + (VEC - count) * 64 * 2, in, (size_t)count * 64 * 16);
+            restore_lanes(entries, low, high);
+            for (npy_intp p = 0; p < points; p++) {
+                add_rows(&point[p], low, sums[p]);
+                add_rows(&point[p], high, sums[p] + 64);
+            }
+        }
+        for (npy_intp p = 0; p < points; p++)
+            for (int j = 0; j < 128; j++)
+                write_words(data[2] + o * strides[2] + p * strides[8] + j * strides[9], sums[p][j], 2, strides[10]);
+    }
+    return 0;
+}
+
+LOOP(combine)
+{
+    UNUSED_ARGUMENTS;
+    return combine_by(HAS_CARRYLESS, data, dimensions, strides);
+}
+
+/* What machines without such an instruction run, for tests. */
+LOOP(evaluate_portable)
+{
+    UNUSED_ARGUMENTS;
+    return evaluate_by(0, data, dimensions, strides);
+}
+
+LOOP(combine_portable)
+{
+    UNUSED_ARGUMENTS;
+    return combine_by(0, data, dimensions, strides);
 }
 
 /* ---- setting the switches of a permutation network: (n)->(4,n),(s) -------------------------------------------------- */
@@ -555,7 +776,11 @@ static const Function functions[] = {
     {"spread", "(n,2),(),(),(b)->(n,b,2)", "WWWWW", 4, spread},
     {"gather", "(n,2),(n,b,2)->(n,b,2)", "WWW", 2, gather},
     {"both", "(n,2),(b),(2)->(2,n,2)", "WBWW", 3, both},
-    {"combine", "(n,2),(n,2)->(128,2)", "WWW", 2, combine},
+    {"restore", "(w,64,2)->(128,w)", "WW", 1, restore},
+    {"evaluate", "(w),(2)->(2)", "WWW", 2, evaluate},
+    {"evaluate_portable", "(w),(2)->(2)", "WWW", 2, evaluate_portable},
+    {"combine", "(w,64,2),(p,2)->(p,128,2)", "WWW", 2, combine},
+    {"combine_portable", "(w,64,2),(p,2)->(p,128,2)", "WWW", 2, combine_portable},
     {"route", "(n)->(4,n),(s)", "IIB", 1, route},
 };
 

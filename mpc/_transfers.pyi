@@ -8,5 +8,9 @@ correct: ufunc
 spread: ufunc
 gather: ufunc
 both: ufunc
+restore: ufunc
+evaluate: ufunc
+evaluate_portable: ufunc
 combine: ufunc
+combine_portable: ufunc
 route: ufunc

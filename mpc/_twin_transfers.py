@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 ROWS = 128
 MOST_DEPTH = 8
+_MOST_POINTS = 2
+_POLYNOMIAL = 1 << 128 | 0x87
 _BLOCK_MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
-_COMBINED = 4096  # entries that are combined in one go
 _PIECE = 64  # words of a row whose bits are transposed in one go
 
 
@@ -132,27 +133,86 @@ def both(keys: Words, flips: NDArray[np.uint8], delta: Words, out: Words | None 
     return pair
 
 
-def combine(entries: Words, weights: Words, out: Words | None = None) -> Words:
-    """Return random sums of entries.
+def restore(entries: Words, out: Words | None = None) -> Words:
+    """Turn entries, shape ``(words, 64, 2)``, back into rows, shape ``(128, words)``; undoes :func:`transpose`."""
+    if entries.shape[1:] != (64, 2):
+        raise ValueError(f"restore takes words of 64 entries, not an array of shape {entries.shape}")
+    words = len(entries)
+    rows = np.empty((ROWS, words), np.uint64) if out is None else out
+    for start in range(0, words, _PIECE):
+        piece = np.ascontiguousarray(entries[start : start + _PIECE]).view(np.uint8).reshape(-1, ROWS // 8)
+        bits = np.unpackbits(piece, axis=1, bitorder="little")
+        packed = np.packbits(np.ascontiguousarray(bits.T), axis=1, bitorder="little")
+        rows[:, start : start + _PIECE] = packed.view("<u8")
+    return rows
+
+
+def evaluate(row: Words, point: Words, out: Words | None = None) -> Words:
+    """Evaluate rows as polynomials over GF(2^128).
 
     Parameters
     ----------
-    entries, weights : numpy.ndarray
-        Shape ``(n, 2)``.
+    row : numpy.ndarray
+        Shape ``(..., w)`` with an even w. Every two words are a coefficient, that of the highest power first: bit i of
+        it stands for ``x^i`` modulo ``x^128 + x^7 + x^2 + x + 1``.
+    point : numpy.ndarray
+        Shape ``(2,)``. Public.
 
     Returns
     -------
     numpy.ndarray
-        Shape ``(128, 2)``: row i is the sum of the entries whose weight has bit i.
+        Shape ``(..., 2)``.
     """
-    sums = np.zeros((ROWS, 2), np.uint64)
-    for start in range(0, len(entries), _COMBINED):
-        part = slice(start, start + _COMBINED)
-        words = np.ascontiguousarray(entries[part].T)
-        for row in range(ROWS):
-            bits = (weights[part, row // 64] >> np.uint64(row % 64)) & np.uint64(1)
-            sums[row] ^= np.bitwise_xor.reduce(words & np.negative(bits.view(np.int64)).view(np.uint64), axis=1)
-    if out is None:
-        return sums
-    out[...] = sums
-    return out
+    words = row.shape[-1]
+    if words % 2:
+        raise ValueError("evaluate takes rows of blocks of two words")
+    weights = _weights(point, words // 2)
+    values = np.empty((*row.shape[:-1], 2), np.uint64) if out is None else out
+    for place in np.ndindex(row.shape[:-1]):
+        bits = np.unpackbits(np.ascontiguousarray(row[place], "<u8").view(np.uint8), bitorder="little")
+        values[place] = np.bitwise_xor.reduce(weights & np.negative(bits.astype(np.int64)).view(np.uint64), axis=1)
+    return values
+
+
+def combine(entries: Words, points: Words, out: Words | None = None) -> Words:
+    """Evaluate the rows that entries come from, 128 of them, as polynomials.
+
+    Parameters
+    ----------
+    entries : numpy.ndarray
+        Shape ``(words, 64, 2)``, what :func:`transpose` returned, in one piece.
+    points : numpy.ndarray
+        Shape ``(p, 2)``, at most two. Public.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(p, 128, 2)``.
+    """
+    if entries.shape[1:] != (64, 2) or len(entries) % 2 or len(points) > _MOST_POINTS:
+        raise ValueError("combine takes blocks of 128 entries and at most two points")
+    rows = restore(entries)
+    values = np.empty((len(points), ROWS, 2), np.uint64) if out is None else out
+    for point, value in zip(points, values, strict=True):
+        evaluate(rows, point, out=value)
+    return values
+
+
+def _weights(point: Words, blocks: int) -> Words:
+    """Return what each bit of a row counts for, shape ``(2, 128 blocks)``: ``x^i`` times a power of the point."""
+    at = int(point[0]) | int(point[1]) << 64
+    weights, power = [b""] * (ROWS * blocks), 1
+    for block in reversed(range(blocks)):
+        multiples = [power]
+        for _ in range(ROWS - 1):
+            multiples.append(_doubled(multiples[-1]))
+        weights[ROWS * block : ROWS * (block + 1)] = [weight.to_bytes(16, "little") for weight in multiples]
+        power = 0
+        for bit, multiple in enumerate(multiples):
+            power ^= multiple if at >> bit & 1 else 0
+    return np.ascontiguousarray(np.frombuffer(b"".join(weights), "<u8").astype(np.uint64).reshape(-1, 2).T)
+
+
+def _doubled(a: int) -> int:
+    """Multiply by x in GF(2^128)."""
+    return a << 1 ^ (_POLYNOMIAL if a >> (ROWS - 1) else 0)

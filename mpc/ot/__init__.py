@@ -8,19 +8,20 @@ a time; :mod:`mpc.preprocessing.ot` makes products of masks of it, for any numbe
 - :mod:`~mpc.ot.extension` makes as many of these as are wanted, by trees (:mod:`~mpc.ot.trees`) whose leaves are
   streams; :mod:`~mpc.ot.meeting` makes both when parties join, for each pair and in both directions;
 - :mod:`~mpc.ot.hashing` turns keys into pads, :mod:`~mpc.ot.pads` says what pads are corrected to (numbers times
-  elements, bits and bits), and :mod:`~mpc.ot.pairs` keeps the stock and talks: ``choose`` at one end, ``offer`` or
-  ``pads`` at the other, give summands of a product;
+  elements, bits and bits), :mod:`~mpc.ot.ends` keeps the stock, and :mod:`~mpc.ot.pairs` talks: ``choose`` at one end,
+  ``offer`` or ``pads`` at the other, give summands of a product;
 - :mod:`~mpc.ot.networks` and :mod:`~mpc.ot.switching` carry a shared array through permutations that single parties
   know;
 - :mod:`~mpc.ot.lattice`, over :mod:`~mpc.ot.rings`, encrypts what is to be multiplied by what another party knows, for
   products of matrices (:mod:`~mpc.ot.matrices`, :mod:`~mpc.ot.matmul`) and of thousands of entries
   (:mod:`~mpc.ot.entries`, in :mod:`~mpc.ot.slots`); :mod:`~mpc.ot.seats` keeps the keys;
 - :mod:`~mpc.ot.plans` chooses what costs least: transfers, in parts, or encryption;
-- :mod:`~mpc.ot.checking` finds an inconsistent extension; nobody calls it while parties are taken to be semi-honest.
+- :mod:`~mpc.ot.checking` finds an inconsistent extension, where parties may be dishonest.
 
 Loops are in C (:mod:`mpc._transfers`, :mod:`mpc._lattice`, some in :mod:`mpc._kernels`) or in their numpy twins.
 
-Threat model: semi-honest; one of two parties may be corrupt, so all but one of n. Computational: each module states
-what it assumes, and docs/security.md has that in one table. Imported when parties join with ``"ot"``, and not before,
-for libsodium takes time to load.
+Threat model: semi-honest; one of two parties may be corrupt, so all but one of n. Transfers, up to the stock, also
+against dishonest parties, where they meet so; what is built on these checks its results itself. Computational: each
+module states what it assumes, and docs/security.md has that in one table. Imported when parties join with ``"ot"``, and
+not before, for libsodium takes time to load.
 """

@@ -28,8 +28,12 @@ class Loops:
         ``f(keys, first, step, blocks, out=None)`` and ``f(keys, blocks, out=None)``: what the hash does around AES.
     both : callable
         ``f(keys, flips, delta, out=None)``: both keys of each transfer.
+    restore : callable
+        ``f(entries, out=None)``: entries of 128 bits back to bits of 128 rows.
+    evaluate : callable
+        ``f(row, point, out=None)``: a row as a polynomial over GF(2^128), for the check against dishonest choosers.
     combine : callable
-        ``f(entries, weights, out=None)``: random sums, for the check against dishonest choosers.
+        ``f(entries, points, out=None)``: the same for the 128 rows that entries come from.
     """
 
     transpose: Callable[..., Any]
@@ -38,10 +42,22 @@ class Loops:
     spread: Callable[..., Any]
     gather: Callable[..., Any]
     both: Callable[..., Any]
+    restore: Callable[..., Any]
+    evaluate: Callable[..., Any]
     combine: Callable[..., Any]
 
 
-TWIN = Loops(twin.transpose, twin.fold, twin.correct, twin.spread, twin.gather, twin.both, twin.combine)
+TWIN = Loops(
+    twin.transpose,
+    twin.fold,
+    twin.correct,
+    twin.spread,
+    twin.gather,
+    twin.both,
+    twin.restore,
+    twin.evaluate,
+    twin.combine,
+)
 
 
 def compiled() -> Loops | None:
@@ -50,7 +66,7 @@ def compiled() -> Loops | None:
         from mpc import _transfers as c
     except ImportError:
         return None
-    return Loops(c.transpose, c.fold, c.correct, c.spread, c.gather, c.both, c.combine)
+    return Loops(c.transpose, c.fold, c.correct, c.spread, c.gather, c.both, c.restore, c.evaluate, c.combine)
 
 
 @cache

@@ -23,9 +23,16 @@ which is also in use, that takes an interactive assumption; Canetti, Sarkar, Wan
 A simulator in the paper's sense reads the choice off the order of the queries, and, against a dishonest sender, gives
 answers of H that let it know both x. That is universally composable security against static dishonest parties in the
 programmable random oracle model under the (computational or decisional) Diffie-Hellman assumption, for what the authors
-call endemic transfer: a dishonest party may influence its own keys (the receiver its one, the sender its two). For us
-these are seeds of their owner's own streams, whose quality matters to the owner alone; a protocol that needs more draws
-public randomness after these messages. Semi-honest parties are a special case.
+call endemic transfer: a dishonest party may influence its own keys (the receiver its one, the sender its two).
+Semi-honest parties are a special case.
+
+**That is enough for the extension,** also against dishonest parties (:mod:`mpc.ot.checking`), for nothing is built on
+keys being uniform to their owner. The sender becomes the chooser: whatever keys it picked, what the offerer will
+compute is a function of delta, fixed by keys and messages; the check asks no more, and its challenge is a hash of the
+messages of these transfers, too, so that keys are not picked after it. The receiver becomes the offerer: what it lacks
+of a tree is derived from keys that it does not have, which are random to it whatever its own are, and its choices,
+delta, are its own to pick. Nothing fails for some choices only: all points are tested before a choice is looked at,
+and no multiple of one that passes is zero. Relayed messages of other pairs, roles or sessions make other keys.
 
 Why not Chou and Orlandi's simpler transfer (LATINCRYPT 2015): its proof does not hold, for the receiver's choice
 cannot be extracted in time (Genç, Iovino, Rial, "The simplest protocol for oblivious transfer revisited", Information

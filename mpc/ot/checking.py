@@ -1,47 +1,61 @@
 """Consistency of an extension: a chooser that means different choice bits in different trees is found.
 
 The semi-honest extension does not need it. It is the check of SoftSpokenOT (Roy, CRYPTO 2022, on malicious security of
-its subspace VOLE) for the repetition code, with a uniformly random linear hash R: after it has received the
-corrections of a batch, the offerer names 128 random sums of its transfers, and the chooser answers with the same sums
-of its own, as if they were 128 transfers: ``x = R c`` and ``y = R t``. The offerer checks ``R q = y ^ x delta``. (The
-check of Keller, Orsini and Scholl, CRYPTO 2015, which compares one product in GF(2^128), is of the same kind; Roy
-shows in the same paper that its proof does not hold.)
+its subspace VOLE) for the repetition code: with a public linear map R that nobody knew before, the chooser tells sums
+of its transfers, as if they were transfers themselves: ``x = R c`` and ``y = R t``. The offerer checks
+``R q = y ^ x delta``. (The check of Keller, Orsini and Scholl, CRYPTO 2015, which compares one product in GF(2^128),
+is of the same kind; Roy shows in the same paper that its proof does not hold.)
 
-**What it costs.** The last 128 transfers of a batch have the unit vectors as weights: they pad the sums, and are
-dropped. One more message each way, of 16 bytes and of 2064 bytes; about 30 ns a transfer at each end.
+**R is a polynomial hash.** A row, one bit of each transfer, is cut into m blocks, the coefficients of a polynomial of
+degree m - 1 over GF(2^128). R evaluates it at two points. Two different rows, fixed before the points, have the same
+image if both points are roots of their difference: with a probability of at most ``eps = ((m - 1) / 2^128)^2``; in a
+message there are fewer than 2^9 blocks, so ``eps < 2^-238``. The last two blocks, 256 transfers, pad both values,
+whatever the points are, if only they differ. They are dropped.
 
-**What the offerer learns:** nothing. ``x`` is padded by the 128 choice bits that are dropped, whatever the challenge
-is, and y follows from x, delta and q.
+**The points are a hash of all that was said** (:class:`Transcript`; Fiat, Shamir, CRYPTO '86), from the base transfers
+to the corrections that are checked, so that the answer travels with the corrections: no message more, nobody waits, and
+no key is ever in stock whose extension has not passed. The price is that a chooser may try several messages before
+it sends one; that is why there are two points, and not one.
 
-**What a dishonest chooser can do.** Let ``c_j`` be the choice bits that its corrections mean in tree j: the offerer
-has ``q_b = v_b ^ delta_b c_j`` for the k bits b of this tree. An answer (x, y) passes there if ``y_b ^ R v_b = delta_b
-(R c_j ^ x)``, for each b.
+**What it costs.** 4128 bytes and 256 transfers of an extension, which has up to 62,000. About 9 ns a transfer at each
+end: 3 for SHA-256, 6 for the polynomials, of which one point takes 1.5 and transposing keys back to rows the rest (160
+for the polynomials where there is no instruction for carry-less multiplication, or no C for it).
 
-- Where ``R c_j`` differs from x, that takes a right guess of the k bits. It succeeds with probability ``2^-k``, and
-  then tells them: a bits of delta for a probability of ``2^-a`` of not being caught. Not being caught and then
-  guessing the rest of delta is as likely as guessing delta at once.
-- Where it equals x for several trees, their ``c_j`` are equal, but for a probability of ``2^-128`` for each pair of
-  different ones: R is drawn after all of them are fixed. So what is left after guessing is a correct extension.
-- Sums of a tree's levels (:meth:`mpc.ot.extension.Chooser.from_keys`) that are inconsistent make what the offerer
-  computes, ``q_b`` for its path, depend on the path in other ways. Of the paths for which an answer passes, any two
-  differ in ``q_b`` by 0 where they have the same bit b, and by one and the same c where they do not, again because R
-  was drawn later; so these paths, too, belong to one correct extension, and that the offerer's is among them is what
-  the chooser has guessed. There are at most ``2^(2k) 128`` such differences, so for k <= 8 two that differ have the
-  same image under R with a probability below ``2^-80``. (This is our argument; Roy checks the trees by themselves, as
-  Boyle et al., CCS 2019.)
+**What the offerer learns:** nothing. The points depend on the corrections, given which c is uniform to it; so x is
+padded by the choice bits that are dropped, and y follows from x, delta and q.
 
-R comes from a challenge of 128 bits through AES-128 in counter mode: all probabilities above are up to what tells that
-from random. Who builds on this must end for good when a check fails, must use no key of a batch before it has
-passed, and must make pads with a tweaked hash (:mod:`mpc.ot.hashing`).
+**What a dishonest chooser can do.** It knows the keys of all leaves, so what the offerer will compute for the bits b
+of tree j is a known function of the k bits a of delta that belong to the tree: rows ``Q_b(a)``, fixed by what is
+hashed, however the corrections were made, and the sums of the tree's levels
+(:meth:`mpc.ot.extension.Chooser.from_keys`), and base transfers. The answer (x, y) passes if a is in the set A_j of
+those with ``R Q_b(a) = y_b ^ a_b x`` for each b, for all trees. Nothing else that the chooser has seen depends on
+delta, but that earlier checks have passed (what it gets under pads looks random). So:
+
+- It passes with the probability ``product of |A_j| / 2^k``, and then knows that delta is in this product, in which it
+  is uniform: a bits of delta for a probability of ``2^-a`` of not being caught. Not being caught and then guessing the
+  rest of delta is as likely as guessing delta at once.
+- For any two a, a' of one A_j, ``R (Q_b(a) ^ Q_b(a')) = (a_b ^ a'_b) x``. If R takes different ones of these
+  differences, and zero, to different images, then those for ``a_b = a'_b`` are zero, and all others, in all trees, are
+  one and the same row c. With ``v_b = Q_b(a) ^ a_b c`` for any a of A_j, the offerer has ``q_b = v_b ^ delta_b c``: a
+  correct extension, in which the chooser knows v and c.
+- There are at most ``128 * 2^(2k - 1)`` differences, 2^14 for k = 4, hence fewer than 2^27 pairs of them and zero, two
+  of which meet with a probability below ``2^27 eps < 2^-211``. (With honest sums of trees there are 32 differences.)
+  That is for each evaluation of the hash, taken for a random oracle: who makes 2^80 of them finds such a pair
+  with a probability below 2^-131. Roy checks the trees by themselves, as Boyle et al., CCS 2019.
+
+So an extension that passes is a correct one with an offerer whose delta the chooser may have guessed in part, and
+guessing has its price. Several extensions have checks of their own, and their prices multiply up. Who builds on this
+ends for good when a check fails, uses no key of an extension before it has passed, and makes pads with a tweaked hash
+(:mod:`mpc.ot.hashing`), since a dishonest chooser has a say in v and c.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import TYPE_CHECKING
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from mpc.ot._native import loops
 
@@ -49,13 +63,52 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mpc.ot._native import Loops
+    from mpc.transport import Buffer
 
     Words = NDArray[np.uint64]
 
-CHALLENGE_BYTES = 16
-SACRIFICED = 128  # transfers at the end of a batch that are dropped
-_ENTRY_BYTES = 16
-PROOF_BYTES = _ENTRY_BYTES + SACRIFICED * _ENTRY_BYTES
+CHALLENGE_BYTES = 32
+SACRIFICED = 256  # transfers at the end of an extension that are dropped
+_STEP = 128  # transfers of a block
+_POINTS = 2
+_CHOICES_BYTES = _POINTS * 16
+PROOF_BYTES = _CHOICES_BYTES + _POINTS * 128 * 16
+
+
+class Transcript:
+    """What both ends of an extension have seen so far, as a digest: the same at both, whoever of them spoke.
+
+    Parameters
+    ----------
+    session : bytes
+        Public, of this direction of this pair alone.
+    said : sequence of bytes
+        All messages that keys of this extension depend on, in an order that both know.
+
+    Attributes
+    ----------
+    start : bytes
+        The digest of these, 32 bytes, which names the extension.
+    """
+
+    __slots__ = ("_digest", "start")
+
+    def __init__(self, session: bytes, *said: Buffer) -> None:
+        self._digest = hashlib.sha256(b"sottovoce.transcript" + session).digest()
+        for message in said:
+            self.challenge(message)
+        self.start = self._digest
+
+    def challenge(self, message: Buffer) -> bytes:
+        """Add what the chooser says; return what it is asked: 32 bytes that nobody knew before it was made."""
+        # Twice, so that what is hashed cannot be continued.
+        inner = hashlib.sha256(self._digest)
+        inner.update(message)
+        self._digest = hashlib.sha256(b"sottovoce.challenge" + inner.digest()).digest()
+        return self._digest
+
+    def __repr__(self) -> str:
+        return "Transcript()"
 
 
 def proof(challenge: bytes, choices: NDArray[np.uint8], keys: Words, on: Loops | None = None) -> bytes:
@@ -64,35 +117,35 @@ def proof(challenge: bytes, choices: NDArray[np.uint8], keys: Words, on: Loops |
     Parameters
     ----------
     challenge : bytes
-        16 bytes that the offerer drew and sent after it had our corrections.
+        Of the transcript, to which our corrections have been added.
     choices : numpy.ndarray
-        uint8, shape ``(count / 8,)``: our choice bits of the whole batch, packed least first.
+        uint8, shape ``(count / 8,)``: our choice bits of the whole extension, packed least first.
     keys : numpy.ndarray
-        uint64, shape ``(count, 2)``. The last 128 transfers are used up.
+        uint64, shape ``(count, 2)``. The last 256 transfers are used up.
 
     Returns
     -------
     bytes
         ``PROOF_BYTES`` bytes for the offerer.
     """
-    weights = _weights(challenge, len(keys))
-    masks = _masks(np.unpackbits(choices, count=len(keys), bitorder="little"))
-    x = b"".join(np.bitwise_xor.reduce(weights[:, word] & masks).tobytes() for word in (0, 1))
-    return x + _sums(keys, weights, on).tobytes()
+    points, used = _points(challenge), on or loops()
+    row = np.frombuffer(choices.tobytes(), "<u8").astype(np.uint64, copy=False)
+    x = np.stack([used.evaluate(row, point) for point in points])
+    return _bytes(x) + _bytes(_sums(keys, points, used))
 
 
-def check(challenge: bytes, keys: Words, delta: Words, answer: bytes, on: Loops | None = None) -> bool:
+def check(challenge: bytes, keys: Words, delta: Words, answer: Buffer, on: Loops | None = None) -> bool:
     """Return whether the chooser's corrections were consistent, as the offerer.
 
     Parameters
     ----------
     challenge : bytes
-        What we drew from ``secrets`` and sent after we had the corrections.
+        Of the transcript, to which the corrections have been added.
     keys : numpy.ndarray
-        uint64, shape ``(count, 2)``: our keys of the whole batch. The last 128 transfers are used up.
+        uint64, shape ``(count, 2)``: our keys of the whole extension. The last 256 transfers are used up.
     delta : numpy.ndarray
         uint64, shape ``(2,)``.
-    answer : bytes
+    answer : bytes, bytearray or memoryview
         What the chooser's :func:`proof` returned.
 
     Raises
@@ -102,29 +155,27 @@ def check(challenge: bytes, keys: Words, delta: Words, answer: bytes, on: Loops 
     """
     if len(answer) != PROOF_BYTES:
         raise ValueError(f"an answer has {PROOF_BYTES} bytes, not {len(answer)}")
-    x = np.unpackbits(np.frombuffer(answer, np.uint8, _ENTRY_BYTES), bitorder="little")
-    claimed = np.frombuffer(answer, "<u8", offset=_ENTRY_BYTES).reshape(SACRIFICED, 2)
-    found = _sums(keys, _weights(challenge, len(keys)), on)
-    return hmac.compare_digest((claimed ^ (delta & _masks(x)[:, None])).tobytes(), found.tobytes())
+    x = np.frombuffer(answer, "<u8", 2 * _POINTS).reshape(_POINTS, 1, 2)
+    y = np.frombuffer(answer, "<u8", offset=_CHOICES_BYTES).reshape(_POINTS, 128, 2)
+    bits = np.unpackbits(delta.astype("<u8").view(np.uint8), bitorder="little").astype(np.uint64)
+    expected = y ^ x * bits[:, None]
+    return hmac.compare_digest(_bytes(expected), _bytes(_sums(keys, _points(challenge), on or loops())))
 
 
-def _weights(challenge: bytes, count: int) -> Words:
-    """Return 128 public random bits for each transfer, the unit vectors for the last 128."""
+def _points(challenge: bytes) -> Words:
+    """Return the points, shape ``(2, 2)``."""
     if len(challenge) != CHALLENGE_BYTES:
         raise ValueError(f"a challenge has {CHALLENGE_BYTES} bytes, not {len(challenge)}")
-    if count < SACRIFICED:
-        raise ValueError(f"a batch has at least {SACRIFICED} transfers, not {count}")
-    stream = Cipher(algorithms.AES(challenge), modes.CTR(bytes(16))).encryptor()
-    drawn = bytearray(stream.update(bytes((count - SACRIFICED) * _ENTRY_BYTES)))
-    drawn += np.packbits(np.eye(SACRIFICED, dtype=np.uint8), axis=1, bitorder="little").tobytes()
-    return np.frombuffer(drawn, "<u8").astype(np.uint64, copy=False).reshape(count, 2)
+    return np.frombuffer(challenge, "<u8").astype(np.uint64).reshape(_POINTS, 2)
 
 
-def _masks(bits: NDArray[np.uint8]) -> Words:
-    """Return a word of ones for each 1."""
-    return np.negative(bits.astype(np.int64)).view(np.uint64)
-
-
-def _sums(keys: Words, weights: Words, on: Loops | None) -> Words:
-    sums: Words = (on or loops()).combine(keys, weights)
+def _sums(keys: Words, points: Words, on: Loops) -> Words:
+    """Return the row of each bit of the keys at the points, shape ``(2, 128, 2)``."""
+    if len(keys) < SACRIFICED or len(keys) % _STEP:
+        raise ValueError(f"an extension has at least {SACRIFICED} transfers, in blocks, not {len(keys)}")
+    sums: Words = on.combine(keys.reshape(-1, 64, 2), points)
     return sums
+
+
+def _bytes(words: Words) -> bytes:
+    return words.astype("<u8", copy=False).tobytes()

@@ -9,11 +9,11 @@ IEEE S&P 2020, with ``P`` = AES-128 under a fixed key, which the proofs take for
   ``(m B)^2 / 2^129``.
 - Against dishonest ones, who have a say in x: ``H(x, i) = P(P(x) ^ i) ^ P(x)`` with the number of the transfer and of
   the block in the tweak i (TMMO; section 7.4): the same for x and i of the adversary's choice, as long as no tweak is
-  used twice with different meaning. Takes twice as long.
+  used twice with different meaning, also for values that depend on D. Takes twice as long.
 
 The two keys of a correlated transfer, ``x`` and ``x ^ D``, need that. The distance is of the order of
 ``(p q + q^2) / 2^128`` for p evaluations of P and q of H. Values that are sent under these pads do not depend on D
-(else H had to be circular, section 7.3).
+(else H has to be circular, section 7.3; of the two TMMO is).
 
 The key is public and belongs to a session, so that a table made in advance serves nobody.
 """

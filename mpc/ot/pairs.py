@@ -3,8 +3,7 @@
 The chooser says which transfers it takes, and its bits xor their random bits; the offerer answers with what
 corrects the pads to products (:mod:`mpc.ot.pads`). Nothing else is sent, and the chooser waits for one answer.
 
-Random transfers come from the extension in blocks, and are taken from the front: the chooser says where it
-took them. Each is used once; both ends keep account.
+Random transfers come from two ends' stock (:mod:`mpc.ot.ends`).
 """
 
 from __future__ import annotations
@@ -12,160 +11,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mpc._copying import copy_into
 from mpc.errors import PeerError
-from mpc.ot._native import loops
-from mpc.ot.extension import most_transfers
+from mpc.ot.ends import ChooserEnd, OffererEnd
+from mpc.ot.extension import base_keys
 from mpc.transport import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mpc.field import FieldArray
-    from mpc.ot.extension import Chooser, Offerer
-    from mpc.ot.hashing import Hash
-    from mpc.ot.pads import Keys, Kind
+    from mpc.ot.pads import Kind
     from mpc.party import Party
 
-# The stock grows by blocks, from the first size to the last, so that a small computation makes few transfers.
-_FIRST_BLOCK = 1 << 12
-_PLACE_BYTES = 8
-_MOST_TRANSFERS = 1 << 48
 # Corrections of one chunk at most.
 _MESSAGE_BYTES = CHUNK_BYTES
 # How many chunks the chooser may be ahead.
 _WINDOW = 16
 # Transfers in a chunk of bits, whose corrections are short: what is computed before others have their turn.
 _MOST_AT_ONCE = 1 << 15
-
-
-class _Block(NamedTuple):
-    """Transfers of one extension: where they begin, the chooser's random bits (or what is spent), the keys."""
-
-    first: int
-    bits: NDArray[np.uint8]
-    keys: NDArray[np.uint64]
-
-    @property
-    def stop(self) -> int:
-        return self.first + len(self.bits)
-
-    def cut(self, first: int, count: int) -> _Block:
-        """Return those of the transfers from ``first`` on that are in this block, as views."""
-        start = max(first, self.first)
-        part = slice(start - self.first, max(start, min(first + count, self.stop)) - self.first)
-        return _Block(start, self.bits[part], self.keys[part])
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-class ChooserEnd:
-    """Random transfers in which we have one key of two.
-
-    Parameters
-    ----------
-    other : int
-        The offerer's rank.
-    chooser : Chooser
-    hashed : Hash
-        What makes pads of keys; the same at the other end.
-    """
-
-    def __init__(self, other: int, chooser: Chooser, hashed: Hash) -> None:
-        self.other = other
-        self.hashed = hashed
-        self._chooser = chooser
-        self._blocks: deque[_Block] = deque()
-        self._next = self._made = chooser.position
-        self._extensions = 0
-        self._growing = _FIRST_BLOCK
-        self._last = most_transfers(chooser.k, CHUNK_BYTES)
-
-    async def take(self, party: Party, count: int) -> tuple[int, NDArray[np.uint8], NDArray[np.uint64]]:
-        """Take transfers: the number of the first, our random bits and our keys."""
-        missing = self._next + count - self._made
-        messages = []
-        while missing > 0:
-            size = self._growing
-            self._growing = min(2 * size, self._last)
-            message, packed, keys = self._chooser.extend(size)
-            bits = np.unpackbits(packed, count=size, bitorder="little")
-            self._blocks.append(_Block(self._made, bits, keys))
-            self._made += size
-            missing -= size
-            messages.append((self._extensions, message))
-            self._extensions += 1
-        first = self._next
-        self._next += count
-        parts = [block.cut(first, count) for block in self._blocks if block.first < self._next]
-        while self._blocks and self._blocks[0].stop <= self._next:
-            self._blocks.popleft()
-        bits, keys = _joined([part.bits for part in parts]), _joined([part.keys for part in parts])
-        for number, message in messages:
-            await party.send(self.other, _extension_step(number), message, party.cost_of("transfers"))
-        return first, bits, keys
-
-    def __repr__(self) -> str:
-        return f"ChooserEnd(other={self.other})"
-
-
-class OffererEnd:
-    """Random transfers in which we have both keys: those that were sent, and these xor delta."""
-
-    def __init__(self, other: int, offerer: Offerer, hashed: Hash) -> None:
-        self.other = other
-        self.hashed = hashed
-        self._offerer = offerer
-        self._blocks: deque[_Block] = deque()
-        self._made = offerer.position
-        self._extensions = 0
-        self._extending = asyncio.Lock()
-        self._loops = loops()
-
-    async def take(self, party: Party, first: int, count: int, flips: NDArray[np.uint8], step: str) -> Keys:
-        """Return both keys of the transfers that the chooser names, swapped where it says so, in packed bits.
-
-        Shape ``(2, count, 2)``.
-        """
-        if first + count > _MOST_TRANSFERS:
-            raise PeerError(f"party {self.other} names no transfers at step {step!r}", rank=self.other, step=step)
-        async with self._extending:
-            while self._made < first + count:
-                await self._extend(party)
-        parts = [part for block in self._blocks if len((part := block.cut(first, count)).bits)]
-        if sum(len(part.bits) for part in parts) != count or any(part.bits.any() for part in parts):
-            raise PeerError(
-                f"party {self.other} names transfers that were used before, at step {step!r}",
-                rank=self.other,
-                step=step,
-            )
-        for part in parts:
-            part.bits[:] = 1
-        while self._blocks and self._blocks[0].bits.all():
-            self._blocks.popleft()
-        keys = _joined([part.keys for part in parts])
-        both: Keys = self._loops.both(keys, flips, self._offerer.delta)
-        return both
-
-    async def _extend(self, party: Party) -> None:
-        step = _extension_step(self._extensions)
-        message = await party.transport.receive_upto(self.other, step, CHUNK_BYTES)
-        count = self._offerer.count_of(len(message))
-        if not count:
-            raise PeerError(f"party {self.other} sent no extension at step {step!r}", rank=self.other, step=step)
-        keys = self._offerer.extend(count, message)
-        self._blocks.append(_Block(self._made, np.zeros(count, np.uint8), keys))
-        self._made += count
-        self._extensions += 1
-
-    def __repr__(self) -> str:
-        return f"OffererEnd(other={self.other})"
 
 
 class _Chunk(NamedTuple):
@@ -221,11 +89,7 @@ class Choice:
         if not chunk.begins:
             return
         bits = self._choices[chunk.rows].reshape(-1)
-        first, random, keys = await self._end.take(self._scope, bits.size)
-        self._keys.append((first, keys))
-        message = first.to_bytes(_PLACE_BYTES, "little") + np.packbits(bits ^ random, bitorder="little").tobytes()
-        step = f"{self._scope.path}/choices.{number}"
-        await self._scope.send(self._end.other, step, message, self._scope.cost_of("transfers"))
+        self._keys.append(await self._end.choose(self._scope, f"{self._scope.path}/choices.{number}", bits))
 
     async def finish(self) -> FieldArray:
         """Receive the corrections; return our summands."""
@@ -264,7 +128,10 @@ class Pairs:
 
     Notes
     -----
-    Threat model: semi-honest; all parties but one may collude. Who learns what: the offerer sees the chooser's bits
+    Threat model: semi-honest, or malicious where extensions are checked (:func:`mpc.ot.meeting.meet`); all parties but
+    one may collude. A dishonest chooser can choose other bits in each product, and a dishonest offerer can offer other
+    values, or send corrections that give the chooser's summand an error that depends on its bits: what is built on this
+    checks its results. Who learns what: the offerer sees the chooser's bits
     xor random bits that are uniform to it; the chooser sees corrections that are padded by the hash of keys that it
     does not have (correlation robustness).
     """
@@ -272,6 +139,10 @@ class Pairs:
     def __init__(self, choosers: Sequence[ChooserEnd], offerers: Sequence[OffererEnd]) -> None:
         self._choosers = {end.other: end for end in choosers}
         self._offerers = {end.other: end for end in offerers}
+
+    def ends(self, other: int) -> tuple[ChooserEnd, OffererEnd]:
+        """Return our two ends with another party."""
+        return self._choosers[other], self._offerers[other]
 
     async def choose(self, scope: Party, other: int, kind: Kind, choices: NDArray[np.uint8], width: int) -> Choice:
         """Begin to multiply what we know by rows of elements that another party knows.
@@ -330,11 +201,7 @@ class Pairs:
         for number, chunk in enumerate(chunks):
             if chunk.begins:
                 count = (chunk.rows.stop - chunk.rows.start) * kind.transfers
-                step = f"{scope.path}/choices.{number}"
-                message = await scope.transport.receive(other, step, _PLACE_BYTES + -(-count // 8))
-                first = int.from_bytes(message[:_PLACE_BYTES], "little")
-                flips = np.frombuffer(message, np.uint8, offset=_PLACE_BYTES)
-                keys = await end.take(scope, first, count, flips, step)
+                first, keys = await end.offer(scope, f"{scope.path}/choices.{number}", count)
             rows = np.ascontiguousarray(values[chunk.rows, chunk.columns])
             corrections, part = kind.offer(end.hashed, keys, first, chunk.columns, rows)
             copy_into(summands[chunk.rows, chunk.columns], part)
@@ -344,6 +211,31 @@ class Pairs:
                 kept.append(corrections)
             await asyncio.sleep(0)  # others have their turn
         return Offered(scope, other, kind, chunks, summands, kept)
+
+    async def choose_keys(self, scope: Party, other: int, choices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Get one random key of two from each of some transfers; at the other end :meth:`offer_keys`.
+
+        Parameters
+        ----------
+        scope : Party
+            A scope of this one call's own, named alike at both ends.
+        choices : numpy.ndarray
+            uint8, shape ``(count,)``, zeros and ones. Secret.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8, shape ``(count, 16)``. Secret.
+        """
+        end = self._choosers[other]
+        first, keys = await end.choose(scope, f"{scope.path}/choices", choices)
+        return base_keys(end.hashed, first, keys)
+
+    async def offer_keys(self, scope: Party, other: int, count: int) -> NDArray[np.uint8]:
+        """Get both random keys of some transfers, shape ``(count, 2, 16)``, one of which the other party gets, too."""
+        end = self._offerers[other]
+        first, keys = await end.offer(scope, f"{scope.path}/choices", count)
+        return np.stack([base_keys(end.hashed, first, half) for half in keys], axis=1)
 
 
 class Offered:
@@ -392,7 +284,3 @@ class Offered:
 
 def _corrections_step(scope: Party, number: int) -> str:
     return f"{scope.path}/corrections.{number}"
-
-
-def _extension_step(number: int) -> str:
-    return f"transfers/extension {number}"

@@ -11,7 +11,7 @@ from mpc.ot.extension import Chooser, Offerer
 
 K = 4
 COUNT = 1024
-CHALLENGE = bytes(range(16))
+CHALLENGE = bytes(range(32))
 
 
 def ends(choices: np.ndarray, on: Loops | None = None) -> tuple[Chooser, Offerer]:
@@ -26,13 +26,13 @@ def delta_bits(seed: int = 2) -> np.ndarray:
 
 def test_honest_batches_pass(on: Loops) -> None:
     chooser, offerer = ends(delta_bits(), on)
-    for count in (128, COUNT, 4096 + 128):
+    for count in (256, COUNT, 4096 + 128):
         corrections, choices, t = chooser.extend(count)
         q = offerer.extend(count, corrections)
         answer = checking.proof(CHALLENGE, choices, t, on)
         assert len(answer) == checking.PROOF_BYTES
         assert checking.check(CHALLENGE, q, offerer.delta, answer, on)
-        assert not checking.check(CHALLENGE[::-1], q, offerer.delta, answer, on) or count == 128
+        assert not checking.check(CHALLENGE[::-1], q, offerer.delta, answer, on)
 
 
 def test_vector(on: Loops) -> None:
@@ -40,20 +40,20 @@ def test_vector(on: Loops) -> None:
     chooser, _ = ends(delta_bits(), on)
     _, choices, t = chooser.extend(COUNT)
     answer = checking.proof(CHALLENGE, choices, t, on)
-    assert hashlib.blake2b(answer, digest_size=16).hexdigest() == "c4dfd80daba46c6d7fe4ae05d8345d1c"
+    assert hashlib.blake2b(answer, digest_size=16).hexdigest() == "9e308579a513944bca1506efae5c0ac3"
 
 
-def test_every_altered_byte_of_an_answer_is_found() -> None:
+def test_altered_answers_are_found() -> None:
     chooser, offerer = ends(np.ones(128, np.uint8))
     corrections, choices, t = chooser.extend(256)
     q = offerer.extend(256, corrections)
     answer = checking.proof(CHALLENGE, choices, t)
-    for at in range(len(answer)):
+    for at in [*range(33), *range(33, len(answer), 13), len(answer) - 1]:
         altered = answer[:at] + bytes([answer[at] ^ 1 << at % 8]) + answer[at + 1 :]
         assert not checking.check(CHALLENGE, q, offerer.delta, altered)
 
 
-@pytest.mark.parametrize(("tree", "transfer"), [(1, 0), (17, 500), (31, COUNT - 129), (31, COUNT - 1)])
+@pytest.mark.parametrize(("tree", "transfer"), [(1, 0), (17, 500), (31, COUNT - 257), (31, COUNT - 1)])
 def test_other_choice_bits_in_one_tree_take_a_guess(tree: int, transfer: int) -> None:
     """One flipped correction passes exactly if the four bits of delta of its tree are those that were guessed."""
     for own in (0, 1, 5, 8, 15):
@@ -94,25 +94,72 @@ def test_inconsistent_sums_of_a_tree_take_a_guess() -> None:
     assert passed == [own % 2 == 0 for own in paths]
 
 
+def test_several_trees_take_a_guess_of_each() -> None:
+    """Other choice bits in two trees: of 256 guesses of eight bits of delta one passes."""
+    bits = delta_bits()
+    bits[K : 3 * K] = [1, 0, 1, 0, 0, 1, 1, 0]
+    chooser, offerer = ends(bits)
+    corrections, choices, t = chooser.extend(256)
+    altered = np.frombuffer(bytearray(corrections), np.uint8).reshape(31, 32)
+    altered[0, 0] ^= 1  # of tree 1, for transfer 0
+    altered[1, 1] ^= 1  # of tree 2, for transfer 8
+    q = offerer.extend(256, altered.tobytes())
+    passed = []
+    for guess in range(1 << 2 * K):
+        shown = t.copy()
+        shown[0, 0] ^= np.uint64((guess & 15) << K)
+        shown[8, 0] ^= np.uint64((guess >> K) << 2 * K)
+        if checking.check(CHALLENGE, q, offerer.delta, checking.proof(CHALLENGE, choices, shown)):
+            passed.append(guess)
+    assert passed == [0b0110_0101]
+
+
+def test_what_differs_at_the_roots_of_one_point_is_found_at_the_other() -> None:
+    """A chooser that knew one point: its difference is zero there, and the other point finds it."""
+    own = np.array([1, 0], np.uint64)  # the first point is 1, where a polynomial is the sum of its blocks
+    challenge = own.tobytes() + CHALLENGE[16:]
+    bits = delta_bits()
+    bits[K] = 1
+    chooser, offerer = ends(bits)
+    corrections, choices, t = chooser.extend(COUNT)
+    altered = np.frombuffer(bytearray(corrections), np.uint8).reshape(31, COUNT // 8)
+    altered[0, 0] ^= 1
+    altered[0, 16] ^= 1
+    q = offerer.extend(COUNT, altered.tobytes())
+    answer = checking.proof(challenge, choices, t)
+    assert not checking.check(challenge, q, offerer.delta, answer)
+    assert checking.check(own.tobytes() * 2, q, offerer.delta, checking.proof(own.tobytes() * 2, choices, t))
+
+
 def test_x_is_padded_by_the_dropped_choices() -> None:
-    """With the weights of the rest as they are, every x comes of exactly one pad."""
-    _, choices, t = ends(delta_bits())[0].extend(256)
-    weights = checking._weights(CHALLENGE, 256)
-    assert np.array_equal(
-        np.unpackbits(np.ascontiguousarray(weights[128:]).view(np.uint8), axis=1, bitorder="little"), np.eye(128)
-    )
-    first = np.frombuffer(checking.proof(CHALLENGE, choices, t), np.uint8, 16)
-    flipped = choices.copy()
-    flipped[16:] ^= 0b1010_0101
-    second = np.frombuffer(checking.proof(CHALLENGE, flipped, t), np.uint8, 16)
-    assert np.array_equal(first ^ second, np.full(16, 0b1010_0101))
+    """Every x comes of exactly one pad: what 256 dropped choices add to it is an invertible map."""
+    _, choices, t = ends(delta_bits())[0].extend(512)
+    plain = np.frombuffer(checking.proof(CHALLENGE, choices, t), np.uint8, 32)
+    images = []
+    for bit in range(256):
+        flipped = choices.copy()
+        flipped[32 + bit // 8] ^= 1 << bit % 8
+        shown = np.frombuffer(checking.proof(CHALLENGE, flipped, t), np.uint8, 32)
+        images.append(int.from_bytes((plain ^ shown).tobytes(), "little"))
+    pivots: dict[int, int] = {}
+    for image in images:
+        while image and image.bit_length() in pivots:
+            image ^= pivots[image.bit_length()]
+        assert image
+        pivots[image.bit_length()] = image
+    assert len(pivots) == 256
 
 
-def test_random_weights_are_unbiased() -> None:
-    """2^20 bits; more than 5 deviations have a probability of 6e-7, and the challenge is fixed."""
-    sample = np.unpackbits(checking._weights(CHALLENGE, (1 << 13) + 128)[:-128].view(np.uint8))
-    assert sample.size == 1 << 20
-    assert abs(sample.sum() - sample.size / 2) < 5 * np.sqrt(sample.size) / 2
+def test_transcripts_tell_all_that_was_said_apart() -> None:
+    seen = set()
+    for session, said in [(b"a", ()), (b"b", ()), (b"a", (b"x",)), (b"a", (b"x", b"y")), (b"a", (b"xy",))]:
+        one, same = checking.Transcript(session, *said), checking.Transcript(session, *said)
+        assert one.start == same.start
+        challenges = [one.challenge(b"message"), one.challenge(b"message")]
+        assert challenges == [same.challenge(bytearray(b"message")), same.challenge(memoryview(b"message"))]
+        seen.update([one.start, *challenges])
+    assert len(seen) == 15
+    assert repr(checking.Transcript(b"a")) == "Transcript()"
 
 
 def test_wrong_lengths_are_refused() -> None:
@@ -126,4 +173,6 @@ def test_wrong_lengths_are_refused() -> None:
         with pytest.raises(ValueError):
             checking.proof(challenge, choices, t)
     with pytest.raises(ValueError):
-        checking.proof(CHALLENGE, choices[:15], t[:120])
+        checking.proof(CHALLENGE, choices[:16], t[:128])
+    with pytest.raises(ValueError):
+        checking.proof(CHALLENGE, choices, t[:250])

@@ -1,6 +1,7 @@
 """Products between two parties: right in any number of messages, with every transfer used once, and private."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -14,10 +15,11 @@ from mpc.errors import for_peers
 from mpc.field import FieldArray
 from mpc.indices import R32
 from mpc.ot import pairs as module
+from mpc.ot.ends import ChooserEnd, OffererEnd
 from mpc.ot.extension import Chooser, Offerer, corrections_bytes, most_transfers
 from mpc.ot.hashing import Hash
 from mpc.ot.pads import Ands, Kind, Numbers
-from mpc.ot.pairs import ChooserEnd, OffererEnd, Pairs
+from mpc.ot.pairs import Pairs
 from mpc.transport import CHUNK_BYTES
 from mpc.words import W64
 from tests.mpc.support import Message, Run, Tamper, run
@@ -297,6 +299,18 @@ class TestEnds:
         pair = pair_of(rng)
         assert repr(pair[0]._choosers[1]) == "ChooserEnd(other=1)"
         assert repr(pair[1]._offerers[0]) == "OffererEnd(other=0)"
+
+
+def test_vector() -> None:
+    """Frozen: what semi-honest parties say to each other, byte for byte."""
+    draws = np.random.default_rng(0xFEED)
+    kind = Numbers(F61, 61)
+    jobs = [(bits(draws, kind, 300), uniform(draws, F61, 300, 2))]
+    said = hashlib.blake2b(digest_size=16)
+    for m in sorted(multiplied(pair_of(draws), kind, jobs).sent):
+        if "transfers/extension" in m.step or "/choices" in m.step or "/corrections" in m.step:
+            said.update(f"{m.frm} {m.to} {m.step} {len(m.data)}\n".encode() + m.data)
+    assert said.hexdigest() == "32699243ca7cfff36dcb9daf1bebd07c"
 
 
 # ---- a party that does not keep to it ---------------------------------------------------------------------------

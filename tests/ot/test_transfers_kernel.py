@@ -1,9 +1,12 @@
 """The loops around AES, C and numpy alike, against the same thing bit by bit."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from mpc.ot._native import Loops, compiled
+from mpc.ot._native import TWIN, Loops, compiled
 
 WORDS = [0, 1, 2, 7, 8, 9, 16, 31, 32, 33, 65, 130]
 
@@ -148,18 +151,114 @@ class TestBoth:
             on.both(words(rng, 9, 2), np.zeros(size, np.uint8), words(rng, 2))
 
 
+class TestRestore:
+    @pytest.mark.parametrize("count", WORDS)
+    def test_undoes_transpose(self, on: Loops, rng: np.random.Generator, count: int) -> None:
+        entries = words(rng, count, 64, 2)
+        rows = on.restore(entries)
+        assert rows.shape == (128, count)
+        if count:
+            assert np.array_equal(bits(rows), bits(entries.reshape(-1, 2)).T)
+        assert np.array_equal(on.transpose(rows), entries)
+
+    @pytest.mark.parametrize("count", [1, 8, 13])
+    def test_any_memory_layout(self, on: Loops, rng: np.random.Generator, count: int) -> None:
+        entries = words(rng, count, 64, 2)
+        expected = on.restore(entries)
+        assert np.array_equal(on.restore(strided(entries)), expected)
+        out = strided(np.zeros_like(expected))
+        on.restore(entries, out=out)
+        assert np.array_equal(out, expected)
+
+    def test_refuses_other_shapes(self, on: Loops) -> None:
+        for shape in ((2, 63, 2), (2, 64, 3)):
+            with pytest.raises(ValueError):
+                on.restore(np.zeros(shape, np.uint64))
+
+
+def number(block: np.ndarray) -> int:
+    return int(block[0]) | int(block[1]) << 64
+
+
+def times(a: int, b: int) -> int:
+    """Multiply in GF(2^128), bit by bit."""
+    product = 0
+    for bit in range(128):
+        product ^= a << bit if b >> bit & 1 else 0
+    for bit in reversed(range(128, 255)):
+        if product >> bit & 1:
+            product ^= (1 << 128 | 0x87) << bit - 128
+    return product
+
+
+class Polynomials(NamedTuple):
+    evaluate: Callable[..., np.ndarray]
+    combine: Callable[..., np.ndarray]
+
+
+@pytest.fixture(params=["c", "portable", "numpy"])
+def by(request: pytest.FixtureRequest) -> Polynomials:
+    """With carry-less multiplication where there is one, without, and the twin."""
+    if request.param == "numpy":
+        return Polynomials(TWIN.evaluate, TWIN.combine)
+    c = pytest.importorskip("mpc._transfers")
+    if request.param == "c":
+        return Polynomials(c.evaluate, c.combine)
+    return Polynomials(c.evaluate_portable, c.combine_portable)
+
+
 class TestCombine:
-    @pytest.mark.parametrize("count", [0, 1, 2, 300, 4097])
-    def test_sums_by_the_bits_of_the_weights(self, on: Loops, rng: np.random.Generator, count: int) -> None:
-        entries, weights = words(rng, count, 2), words(rng, count, 2)
-        sums = on.combine(entries, weights)
-        assert sums.shape == (128, 2)
-        chosen = bits(weights)
-        for row in (0, 1, 7, 8, 63, 64, 127):
-            assert np.array_equal(sums[row], np.bitwise_xor.reduce(entries[chosen[:, row] == 1], axis=0))
-        out = strided(np.zeros((128, 2), np.uint64))
-        on.combine(strided(entries), strided(weights), out=out)
-        assert np.array_equal(out, sums)
+    @pytest.mark.parametrize("count", [0, 2, 6, 8, 10, 16, 34])
+    def test_evaluates_the_rows_that_entries_come_from(
+        self, by: Polynomials, rng: np.random.Generator, count: int
+    ) -> None:
+        rows, points = words(rng, 128, count), words(rng, 2, 2)
+        entries = TWIN.transpose(rows)
+        for some in (points, points[:1], points[:0]):
+            found = by.combine(entries, some)
+            assert found.shape == (len(some), 128, 2)
+            for point, values in zip(some, found, strict=True):
+                assert np.array_equal(values, by.evaluate(rows, point))
+        out = strided(np.zeros((2, 128, 2), np.uint64))
+        by.combine(entries, strided(points), out=out)
+        assert np.array_equal(out, by.combine(entries, points))
+
+    def test_refuses_what_are_no_blocks(self, by: Polynomials) -> None:
+        for shape, points in (((3, 64, 2), 2), ((2, 64, 2), 3), ((2, 63, 2), 1), ((2, 64, 3), 1)):
+            with pytest.raises(ValueError):
+                by.combine(np.zeros(shape, np.uint64), np.zeros((points, 2), np.uint64))
+
+
+class TestEvaluate:
+    @pytest.mark.parametrize("blocks", [0, 1, 2, 7, 8, 9, 16, 23])
+    def test_is_a_polynomial(self, by: Polynomials, rng: np.random.Generator, blocks: int) -> None:
+        rows, point = words(rng, 3, 2 * blocks), words(rng, 2)
+        found = by.evaluate(rows, point)
+        assert found.shape == (3, 2)
+        for row, value in zip(rows, found, strict=True):
+            expected = 0
+            for block in row.reshape(-1, 2):
+                expected = times(expected, number(point)) ^ number(block)
+            assert number(value) == expected
+
+    @pytest.mark.parametrize("edge", [0, 1, 2, 0x87, 1 << 63, 1 << 64, 1 << 127, (1 << 128) - 1])
+    def test_edges(self, by: Polynomials, edge: int) -> None:
+        for other in (0, 1, 3, 1 << 64, 1 << 127, (1 << 128) - 1):
+            row = np.array([other & 2**64 - 1, other >> 64, 0, 0], np.uint64)
+            point = np.array([edge & 2**64 - 1, edge >> 64], np.uint64)
+            assert number(by.evaluate(row, point)) == times(other, edge)
+
+    def test_any_layout_of_rows(self, by: Polynomials, rng: np.random.Generator) -> None:
+        rows, point = words(rng, 6, 20), words(rng, 2)
+        expected = by.evaluate(rows, point)
+        assert np.array_equal(by.evaluate(rows[::2], strided(point)), expected[::2])
+        out = strided(np.zeros((6, 2), np.uint64))
+        by.evaluate(rows, point, out=out)
+        assert np.array_equal(out, expected)
+
+    def test_refuses_half_blocks(self, by: Polynomials) -> None:
+        with pytest.raises(ValueError, match="blocks"):
+            by.evaluate(np.zeros((2, 3), np.uint64), np.zeros(2, np.uint64))
 
 
 def test_c_takes_words_only() -> None:
@@ -177,5 +276,9 @@ def test_c_takes_words_only() -> None:
         on.gather(np.zeros((4, 2), np.uint64), np.zeros((5, 1, 2), np.uint64))
     with pytest.raises(ValueError, match="in one piece"):
         on.both(np.zeros((18, 2), np.uint64)[::2], np.zeros(2, np.uint8), np.zeros(2, np.uint64))
+    with pytest.raises(ValueError, match="in one piece"):
+        on.evaluate(np.zeros((2, 8), np.uint64)[:, ::2], np.zeros(2, np.uint64))
+    with pytest.raises(ValueError, match="in one piece"):
+        on.combine(np.zeros((4, 64, 2), np.uint64)[::2], np.zeros((2, 2), np.uint64))
     with pytest.raises(ValueError):
         on.correct(np.zeros(4, np.uint64), np.zeros(1, np.uint64), np.zeros((1, 5), np.uint64))
