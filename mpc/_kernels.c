@@ -40,6 +40,7 @@
 #define BOUND(condition) ((void)0)
 #endif
 
+typedef uint8_t u8;
 typedef uint64_t u64;
 typedef int64_t i64;
 typedef unsigned __int128 u128;
@@ -1082,6 +1083,226 @@ static int slots(char *const *data, const npy_intp *dimensions, const npy_intp *
 SLOTS(61, u64)
 SLOTS(127, u128)
 
+/* ---- correlated elements: see mpc/ot/_correlating.py -------------------------------------------------------------- */
+
+enum { FEW = 4, MOST_DEPTH = 8, BIAS = 20 };
+
+typedef u64 Pads __attribute__((vector_size(FEW * 16))); /* two words of each of FEW numbers */
+
+#define WORDS(low, high) ((Pads){low, high, low, high, low, high, low, high})
+
+#ifdef __clang__
+#define SWAP_WORDS(x) __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6)
+#else
+#define SWAP_WORDS(x) __builtin_shuffle(x, (Pads){1, 0, 3, 2, 5, 4, 7, 6})
+#endif
+
+/* FEW numbers: of each word the lower and the upper digit of 32 bits, which may have grown. */
+typedef struct {
+    Pads lower, upper;
+} Digits;
+
+/* x + 2^times y */
+INLINE void add_digits(Digits *x, const Digits *y, int times)
+{
+    x->lower += y->lower << times;
+    x->upper += y->upper << times;
+}
+
+/* Digits below 2^54: each word gives what it has beyond 64, or 63, bits to the other. */
+INLINE void reduce_digits127(const Digits *x, Pads *out)
+{
+    Pads upper = x->upper + (x->lower >> 32), word, sum, is_p;
+    const Pads lower = (x->lower & UINT32_MAX) + SWAP_WORDS(upper >> WORDS(32, 31)); /* 2^127 = 1; < 2^32 + 2^24 */
+    upper = (upper & WORDS(UINT32_MAX, INT32_MAX)) + (lower >> 32); /* <= 2^32, in the upper word <= 2^31 */
+    word = ((lower & UINT32_MAX) | upper << 32) + SWAP_WORDS(upper >> 32); /* < 2^127 + 2^97 in all */
+    sum = (word & WORDS(UINT64_MAX, INT64_MAX)) + (SWAP_WORDS(word >> 63) & WORDS(1, 0));
+    sum -= SWAP_WORDS((Pads)(sum < word) & WORDS(UINT64_MAX, 0)); /* a carry, after which the upper word is small */
+    is_p = (Pads)(sum == WORDS(UINT64_MAX, INT64_MAX));
+    *out = sum & ~(is_p & SWAP_WORDS(is_p));
+}
+
+/* Digits below 2^54 in size, in two's complement. */
+INLINE u64 reduce_digits61(const Digits *x, npy_intp i)
+{
+    const i128 low = (i64)x->lower[2 * i] + ((i128)(i64)x->upper[2 * i] << 32); /* < 2^87 */
+    const i128 high = (i64)x->lower[2 * i + 1] + ((i128)(i64)x->upper[2 * i + 1] << 32);
+    return reduce61_signed(low + 8 * high); /* 2^64 = 8 */
+}
+
+/* Up to FEW elements, or pads as those of F127, that lie side by side. */
+INLINE void read_few(int field, const char *from, npy_intp count, Digits *to)
+{
+    Pads x = {0};
+    if (field == 61)
+        for (npy_intp i = 0; i < count; i++)
+            x[2 * i] = load61(from + 8 * i);
+    else if (count == FEW) /* of a size that is known */
+        memcpy(&x, from, sizeof x);
+    else
+        memcpy(&x, from, (size_t)count * 16);
+    to->lower = x & UINT32_MAX;
+    to->upper = x >> 32;
+}
+
+INLINE void write_few(int field, char *to, const Digits *x, npy_intp count)
+{
+    Pads words;
+    if (field == 61)
+        for (npy_intp i = 0; i < count; i++)
+            store61(to + 8 * i, reduce_digits61(x, i));
+    else {
+        reduce_digits127(x, &words);
+        if (count == FEW)
+            memcpy(to, &words, sizeof words);
+        else
+            memcpy(to, &words, (size_t)count * 16);
+    }
+}
+
+/* Rows of pads, `row` bytes apart; elements side by side. */
+typedef struct {
+    const char *pads;
+    npy_intp row;
+    const char *elements, *before; /* values or corrections, and sums */
+    char *corrections, *after;
+} Tree;
+
+INLINE void prove_few(int field, int depth, const Tree *at, npy_intp count)
+{
+    Digits sum = {{0}, {0}}, weighted = {{0}, {0}}, x; /* digits < 2^40 and 2^48 */
+    for (int y = (1 << depth) - 1; y >= 0; y--) {
+        read_few(127, at->pads + y * at->row, count, &x);
+        add_digits(&sum, &x, 0);
+        if (y)
+            add_digits(&weighted, &sum, 0); /* the pad y is part of the sum y times */
+    }
+    read_few(field, at->elements, count, &x);
+    add_digits(&sum, &x, 0);
+    write_few(field, at->corrections, &sum, count);
+    read_few(field, at->before, count, &x);
+    add_digits(&weighted, &x, depth);
+    write_few(field, at->after, &weighted, count);
+}
+
+INLINE void hold_few(int field, int depth, const u64 *bits, const Tree *at, npy_intp count)
+{
+    Digits sums[MOST_DEPTH] = {{{0}, {0}}}, total = {{0}, {0}}, u, x;
+    if (field == 127) { /* a multiple of p that makes digits from -2^48 up positive */
+        total.lower += (u64)UINT32_MAX << BIAS;
+        total.upper += WORDS((u64)UINT32_MAX << BIAS, (u64)INT32_MAX << BIAS);
+    }
+    read_few(field, at->before, count, &x);
+    add_digits(&total, &x, depth);
+    for (int y = 1; y < 1 << depth; y++) {
+        read_few(127, at->pads + y * at->row, count, &x);
+        for (int b = 0; b < depth; b++)
+            if (y >> b & 1)
+                add_digits(&sums[b], &x, 0);
+    }
+    read_few(field, at->elements, count, &u);
+    for (int b = 0; b < depth; b++) { /* S_b, or u - S_b where the bit is set; 2^b times: < 2^48 in size */
+        x.lower = (sums[b].lower ^ bits[b]) - bits[b] + (u.lower & bits[b]);
+        x.upper = (sums[b].upper ^ bits[b]) - bits[b] + (u.upper & bits[b]);
+        add_digits(&total, &x, b);
+    }
+    write_few(field, at->after, &total, count);
+}
+
+/* At the prover corrections are wanted, at the holder there are bits, spread to words. */
+INLINE void add_tree(int field, int depth, const u64 *bits, const Tree *at, npy_intp n)
+{
+    const npy_intp size = field == 61 ? 8 : 16;
+    for (npy_intp i = 0; i < n; i += FEW) {
+        const npy_intp count = n - i < FEW ? n - i : FEW;
+        const Tree few = {at->pads + 16 * i,      at->row, at->elements + size * i,
+                          at->before + size * i, bits ? NULL : at->corrections + size * i, at->after + size * i};
+        if (bits && count == FEW)
+            hold_few(field, depth, bits, &few, FEW);
+        else if (bits)
+            hold_few(field, depth, bits, &few, count);
+        else if (count == FEW)
+            prove_few(field, depth, &few, FEW);
+        else
+            prove_few(field, depth, &few, count);
+    }
+}
+
+enum { USUAL = 3 }; /* of a depth that is known, all sums of a few numbers are in registers */
+
+INLINE void add_tree_of(int field, int depth, const u64 *bits, const Tree *at, npy_intp n)
+{
+    if (depth == USUAL)
+        add_tree(field, USUAL, bits, at, n);
+    else
+        add_tree(field, depth, bits, at, n);
+}
+
+VECTOR static void prove61(int depth, const Tree *at, npy_intp n) { add_tree_of(61, depth, NULL, at, n); }
+VECTOR static void prove127(int depth, const Tree *at, npy_intp n) { add_tree_of(127, depth, NULL, at, n); }
+VECTOR static void hold61(int depth, const u64 *bits, const Tree *at, npy_intp n) { add_tree_of(61, depth, bits, at, n); }
+VECTOR static void hold127(int depth, const u64 *bits, const Tree *at, npy_intp n) { add_tree_of(127, depth, bits, at, n); }
+
+/* The depth of a tree of pads (m,n,2), all of whose operands but the pads' rows are in one piece; 0 for none. */
+static int depth_of(const npy_intp *dimensions, const npy_intp *strides, npy_intp size, const int *elements)
+{
+    const npy_intp leaves = dimensions[1], n = dimensions[2];
+    int depth = 1;
+    while (depth < MOST_DEPTH && (npy_intp)1 << depth < leaves)
+        depth++;
+    if (leaves != (npy_intp)1 << depth || dimensions[3] != 2 || (n && strides[7] != 8) || (n > 1 && strides[6] != 16))
+        return 0;
+    for (; *elements; elements++)
+        if (n > 1 && strides[*elements] != size)
+            return 0;
+    return depth;
+}
+
+static int refuse_tree(void)
+{
+    return refuse("a tree takes 2^k rows of pads of two words, k from 1 to 8, and operands in one piece");
+}
+
+/* (m,n,2),(n),(n)->(n),(n): pads, values x and sums s: corrections x + sum of pads, and m s + sum of y pad_y. */
+#define PROVE(name, size, prove)                                                                                       \
+    LOOP(name)                                                                                                         \
+    {                                                                                                                  \
+        const int elements[] = {8, 9, 10, 11, 0}, depth = depth_of(dimensions, strides, size, elements);               \
+        UNUSED_ARGUMENTS;                                                                                              \
+        if (!depth)                                                                                                    \
+            return refuse_tree();                                                                                      \
+        for (npy_intp o = 0; o < dimensions[0]; o++) {                                                                 \
+            const Tree at = {data[0] + o * strides[0], strides[5], data[1] + o * strides[1], data[2] + o * strides[2], \
+                             data[3] + o * strides[3], data[4] + o * strides[4]};                                      \
+            prove(depth, &at, dimensions[2]);                                                                           \
+        }                                                                                                              \
+        return 0;                                                                                                      \
+    }
+
+/* (m,n,2),(n),(k),(n)->(n): pads, corrections u, bits d_b and sums s: m s + sum of 2^b (S_b, or u - S_b if d_b). */
+#define HOLD(name, size, hold)                                                                                         \
+    LOOP(name)                                                                                                         \
+    {                                                                                                                  \
+        const int elements[] = {8, 10, 11, 0}, depth = depth_of(dimensions, strides, size, elements);                  \
+        UNUSED_ARGUMENTS;                                                                                              \
+        if (!depth || dimensions[4] != depth)                                                                          \
+            return refuse_tree();                                                                                      \
+        for (npy_intp o = 0; o < dimensions[0]; o++) {                                                                 \
+            const Tree at = {data[0] + o * strides[0], strides[5], data[1] + o * strides[1], data[3] + o * strides[3], \
+                             NULL, data[4] + o * strides[4]};                                                          \
+            u64 bits[MOST_DEPTH];                                                                                      \
+            for (int b = 0; b < depth; b++)                                                                            \
+                bits[b] = -(u64)(*(data[2] + o * strides[2] + b * strides[9]) & 1);                                    \
+            hold(depth, bits, &at, dimensions[2]);                                                                      \
+        }                                                                                                              \
+        return 0;                                                                                                      \
+    }
+
+PROVE(f61_prove, 8, prove61)
+PROVE(f127_prove, 16, prove127)
+HOLD(f61_hold, 8, hold61)
+HOLD(f127_hold, 16, hold127)
+
 /* ---- the module --------------------------------------------------------------------------------------------------- */
 
 /* The element of F127 as _twin127.py defines it; set once, when the module is imported. */
@@ -1127,7 +1348,7 @@ RESOLVE(6)
 
 typedef struct {
     const char *name, *signature; /* signature NULL: entry by entry */
-    const char *operands;         /* E element, I int64, F float64, B uint8; inputs first */
+    const char *operands;         /* E element, I int64, W uint64, F float64, B uint8; inputs first */
     int inputs;
     Loop *f61, *f127;
 } Function;
@@ -1156,6 +1377,8 @@ static const Function functions[] = {
     {"offer", "(t),(t),()->(t),()", "EEEEE", 3, f61_offer, f127_offer},
     {"rejected", "(n)->()", "EI", 1, f61_rejected, NULL},
     {"add_up", "(t),(t),(t)->()", "EEBE", 3, f61_add_up, f127_add_up},
+    {"prove", "(m,n,w),(n),(n)->(n),(n)", "WEEEE", 3, f61_prove, f127_prove},
+    {"hold", "(m,n,w),(n),(k),(n)->(n)", "WEBEE", 4, f61_hold, f127_hold},
     {"evaluate", "(n),(k),(k)->(n)", "EEEE", 3, f61_evaluate, f127_evaluate},
     {"interpolate", "(n),(k),(k)->(n)", "EEEE", 3, f61_interpolate, f127_interpolate},
 };
@@ -1177,6 +1400,7 @@ static int add_function(PyObject *module, const Function *function, const char *
     for (int i = 0; i < total; i++)
         dtypes[i] = function->operands[i] == 'E'   ? element
                     : function->operands[i] == 'I' ? &PyArray_Int64DType
+                    : function->operands[i] == 'W' ? &PyArray_UInt64DType
                     : function->operands[i] == 'B' ? &PyArray_UInt8DType
                                                    : &PyArray_DoubleDType;
     PyOS_snprintf(name, sizeof name, "%s_%s", prefix, function->name);

@@ -24,6 +24,8 @@ f61_join: ufunc
 f61_offer: ufunc
 f61_rejected: ufunc
 f61_add_up: ufunc
+f61_prove: ufunc
+f61_hold: ufunc
 f61_evaluate: ufunc
 f61_interpolate: ufunc
 f127_add: ufunc
@@ -48,5 +50,7 @@ f127_residues: ufunc
 f127_join: ufunc
 f127_offer: ufunc
 f127_add_up: ufunc
+f127_prove: ufunc
+f127_hold: ufunc
 f127_evaluate: ufunc
 f127_interpolate: ufunc

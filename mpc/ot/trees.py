@@ -8,7 +8,9 @@ children of the level, it can unmask the one on the other side, and so makes the
 the root are keys of base transfers themselves.
 
 Who learns what: the chooser nothing at all of the path, which is the offerer's choices in the base transfers; the
-offerer all leaves but one, which stays pseudorandom to it (AES-128). Semi-honest; see :mod:`mpc.ot.checking`.
+offerer all leaves but one, which stays pseudorandom to it (AES-128). Semi-honest: sums that do not belong together
+give the offerer leaves that depend on its path. What is done about that: :mod:`mpc.ot.checking`, and for correlated
+elements, which have trees of their own, :mod:`mpc.ot.correlated`.
 """
 
 from __future__ import annotations
@@ -61,16 +63,16 @@ class Tree:
             pass  # a loop of calls that are short: nothing else is done in it
 
 
-def depths(k: int) -> list[int]:
-    """Return the depths of the trees: k each, the last one less where k does not divide 128."""
+def depths(k: int, bits: int = BITS) -> list[int]:
+    """Return the depths of the trees: k each, the last one less where k does not divide the number of bits."""
     if not 1 <= k <= _MOST_DEPTH:
         raise ValueError(f"the depth of a tree is from 1 to {_MOST_DEPTH}, not {k}")
-    return [min(k, BITS - start) for start in range(0, BITS, k)]
+    return [min(k, bits - start) for start in range(0, bits, k)]
 
 
-def sums_bytes(k: int) -> int:
+def sums_bytes(k: int, bits: int = BITS) -> int:
     """Return the length of what :func:`grow` has for the offerer."""
-    return sum(2 * KEY_BYTES * (depth - 1) for depth in depths(k))
+    return sum(2 * KEY_BYTES * (depth - 1) for depth in depths(k, bits))
 
 
 def grow(keys: Bytes, k: int, session: bytes) -> tuple[list[Tree], bytes]:
@@ -92,8 +94,22 @@ def grow(keys: Bytes, k: int, session: bytes) -> tuple[list[Tree], bytes]:
         base key of the other side.
     """
     _require(keys, (BITS, 2, KEY_BYTES))
-    trees, message, start = [], b"", 0
-    for number, depth in enumerate(depths(k)):
+    leaves, message = grow_leaves(keys, k, session)
+    trees = [
+        Tree(len(nodes).bit_length() - 1, [_stream(node, session, number) for node in nodes])
+        for number, nodes in enumerate(leaves)
+    ]
+    return trees, message
+
+
+def grow_leaves(keys: Bytes, k: int, session: bytes) -> tuple[list[Bytes], bytes]:
+    """Grow trees over any number of base transfers; return the keys of each tree's leaves, shape ``(2^depth, 16)``.
+
+    See :func:`grow`, which makes streams of them.
+    """
+    _require(keys, (len(keys), 2, KEY_BYTES))
+    leaves, message, start = [], b"", 0
+    for number, depth in enumerate(depths(k, len(keys))):
         # The last level is that of the lowest bit. The offerer has the key of its own bit, for the other side.
         levels = keys[start : start + depth][::-1, ::-1]
         nodes = levels[0]
@@ -101,9 +117,9 @@ def grow(keys: Bytes, k: int, session: bytes) -> tuple[list[Tree], bytes]:
             pairs = _children(nodes, block_of(session, number, level))
             message += (np.bitwise_xor.reduce(pairs, axis=0) ^ levels[level]).tobytes()
             nodes = pairs.reshape(-1, KEY_BYTES)
-        trees.append(Tree(depth, [_stream(node, session, number) for node in nodes]))
+        leaves.append(nodes)
         start += depth
-    return trees, message
+    return leaves, message
 
 
 def grow_all_but_one(choices: Bytes, keys: Bytes, k: int, session: bytes, sums: bytes) -> list[Tree]:
@@ -125,14 +141,26 @@ def grow_all_but_one(choices: Bytes, keys: Bytes, k: int, session: bytes, sums: 
         Another length than :func:`sums_bytes`, or arrays that are no choices or keys.
     """
     _require(choices, (BITS,))
-    _require(keys, (BITS, KEY_BYTES))
+    return [
+        Tree(len(nodes).bit_length() - 1, [None, *(_stream(node, session, number) for node in nodes[1:])])
+        for number, nodes in enumerate(grow_leaves_but_one(choices, keys, k, session, sums))
+    ]
+
+
+def grow_leaves_but_one(choices: Bytes, keys: Bytes, k: int, session: bytes, sums: Buffer) -> list[Bytes]:
+    """Grow trees over any number of base transfers; return the keys of each tree's leaves, shape ``(2^depth, 16)``.
+
+    They stand in the order of ``y ^ delta``; the first, which we lack, is zeros. See :func:`grow_all_but_one`.
+    """
+    _require(choices, (len(choices),))
+    _require(keys, (len(choices), KEY_BYTES))
     if choices.max() > 1:
         raise ValueError("choices are zeros and ones")
-    if len(sums) != sums_bytes(k):
-        raise ValueError(f"the sums of trees have {sums_bytes(k)} bytes, not {len(sums)}")
+    if len(sums) != sums_bytes(k, len(choices)):
+        raise ValueError(f"the sums of trees have {sums_bytes(k, len(choices))} bytes, not {len(sums)}")
     masked = np.frombuffer(sums, np.uint8).reshape(-1, 2, KEY_BYTES)
-    trees, start, used = [], 0, 0
-    for number, depth in enumerate(depths(k)):
+    leaves, start, used = [], 0, 0
+    for number, depth in enumerate(depths(k, len(choices))):
         bits, levels = choices[start : start + depth][::-1], keys[start : start + depth][::-1]
         # Nodes stand in the order of their number ^ our path, so the one that we lack is the first: zeros.
         nodes = np.zeros((2, KEY_BYTES), np.uint8)
@@ -146,9 +174,9 @@ def grow_all_but_one(choices: Bytes, keys: Bytes, k: int, session: bytes, sums: 
             pairs[0, 1] = np.bitwise_xor.reduce(pairs[:, 1], axis=0) ^ beside ^ levels[level]
             nodes = pairs.reshape(-1, KEY_BYTES)
             used += 1
-        trees.append(Tree(depth, [None, *(_stream(node, session, number) for node in nodes[1:])]))
+        leaves.append(nodes)
         start += depth
-    return trees
+    return leaves
 
 
 def block_of(session: bytes, tree: int, level: int) -> bytes:
