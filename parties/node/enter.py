@@ -295,7 +295,7 @@ def _given(readable: Iterable[str], hidden: Path) -> Iterator[tuple[str, int]]:
     libraries = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     searched = {place for place in sys.path if place} | set(os.environ.get("LD_LIBRARY_PATH", "").split(":"))
     libraries |= {os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)}
-    openssl = {verify.openssl_cafile, verify.openssl_capath}
+    openssl = {verify.openssl_cafile, verify.openssl_capath, verify.cafile or "", verify.capath or ""}
     openssl.add(os.path.join(os.path.dirname(verify.openssl_cafile), "openssl.cnf"))
     for path in {*_PUBLIC, *libraries, *searched, *openssl, *readable} - {""}:
         # A place that has the node's own files below it, as where the node is tried out in a checkout:

@@ -7,12 +7,13 @@ process that computes asks. Passwords of databases stay here.
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from mpc.errors import DataError, SottovoceError
 from parties.node import enter
@@ -25,7 +26,7 @@ from parties.node.starting import FILE_BYTES, OPEN_FILES
 if TYPE_CHECKING:
     from parties.data.columns import Table
     from parties.data.sources import Source
-    from parties.governance.studies import Study
+    from parties.governance.schema import Column
 
 _MOST_SETTINGS = 16 * 1024 * 1024
 
@@ -35,7 +36,7 @@ class LoaderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    study: dict[str, JsonValue]
+    columns: JsonValue
     source: dict[str, JsonValue] = Field(repr=False)
     base: str
     limits: Limits
@@ -49,7 +50,7 @@ class ChangedError(DataError):
 
 
 class SettingsError(SottovoceError, ValueError):
-    """The settings of a source, or the study, are not what this version knows."""
+    """The settings of a source, or the study's columns, are not what this version knows."""
 
 
 def main(descriptor: int) -> None:
@@ -61,7 +62,7 @@ def main(descriptor: int) -> None:
     enter.restrict(limits.cores, limits.memory_mb, settings.cpu_seconds, OPEN_FILES, FILE_BYTES)
     with socket.socket(fileno=descriptor) as sock:
         follow(descriptor)
-        ready: tuple[Study, Source] | Exception
+        ready: tuple[tuple[Column, ...], Source] | Exception
         try:
             ready = _understand(settings)
         except Exception as error:  # noqa: BLE001 - whatever it was: who asks must hear of it
@@ -71,8 +72,8 @@ def main(descriptor: int) -> None:
         try:
             if isinstance(ready, Exception):
                 raise ready
-            study, source = ready
-            table = _load(source, study, Path(settings.base))
+            columns, source = ready
+            table = _load(source, columns, Path(settings.base))
             digest = None if settings.rows_key is None else digest_of(table, settings.rows_key)
             if settings.rows_digest not in (None, digest):
                 raise ChangedError(
@@ -85,20 +86,24 @@ def main(descriptor: int) -> None:
                 give_error(sock, error)
 
 
-def _understand(settings: LoaderSettings) -> tuple[Study, Source]:
+def _understand(settings: LoaderSettings) -> tuple[tuple[Column, ...], Source]:
     from parties.data.sources import parse_source
-    from parties.governance.studies import study_of
+    from parties.governance.schema import Column
 
     try:
-        return study_of(settings.study), parse_source(settings.source)
+        # Of a study the columns alone: to know its analyses is to load all that computes.
+        columns = TypeAdapter(tuple[Column, ...]).validate_json(json.dumps(settings.columns))
+        return columns, parse_source(settings.source)
     except ValidationError:
-        raise SettingsError("the settings of the source of our rows are not what this version knows") from None
+        raise SettingsError(
+            "the study's columns, or the settings of the source of our rows, are not what this version knows"
+        ) from None
 
 
-def _load(source: Source, study: Study, base: Path) -> Table:
+def _load(source: Source, columns: tuple[Column, ...], base: Path) -> Table:
     from parties.data.sources import load
 
-    return load(source, study.columns, base)
+    return load(source, columns, base)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,12 @@ OPEN_FILES = 1024
 FILE_BYTES = 256 * 1024 * 1024
 # All that the process that computes can write is what it says on standard output and error.
 _SAID_BYTES = 16 * 1024 * 1024
-# Of our environment the process that computes gets these: where programs and libraries are, language, time zone.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "SOTTOVOCE_KERNELS")
+# Of our environment the process that computes gets these: where programs and libraries are, language, time zone, and
+# the authorities that may vouch for a relay, if they are others than the system's.
+_INHERITED = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "SOTTOVOCE_KERNELS"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 # Run by its path: what is imported before it locks the process in would not be locked in.
 _MAIN = [str(Path(enter.__file__).resolve())]
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -98,7 +102,7 @@ def start_loader(assignment: Assignment, rows: socket.socket, home: Path, said: 
     from parties.node.loader import LoaderSettings
 
     settings = LoaderSettings(
-        study=assignment.study,
+        columns=assignment.study.get("columns"),
         source=assignment.source or {},
         base=assignment.base,
         limits=assignment.limits,

@@ -33,7 +33,8 @@ COMMAND_SECONDS = 60.0
 
 def environment(**more: str) -> dict[str, str]:
     """What a command needs of our environment, and nothing that would change what it does."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+    kept = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START"]
+    kept += ["SSL_CERT_FILE", "SSL_CERT_DIR"]
     ours = {name: os.environ[name] for name in kept if name in os.environ}
     return ours | {"PYTHONPATH": str(ROOT), "SOTTOVOCE_KERNELS": F127.backend, "COLUMNS": "120", "NO_COLOR": "1"} | more
 

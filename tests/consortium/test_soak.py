@@ -9,12 +9,13 @@ import pytest
 
 from tests.consortium.trials import Sample, check_flat, running, soak
 
-STUDIES = 8
+STUDIES = 6
 
 
 @pytest.mark.timeout(300)
 def test_memory_and_open_files_stay_flat(tmp_path: Path, seed: int) -> None:
-    with running(tmp_path / "c", seed) as (consortium, _):
+    """Two hospitals and a dealer, which is all kinds of process that there are."""
+    with running(tmp_path / "c", seed, parties=("north", "city"), counts=(40, 30)) as (consortium, _):
         samples = soak(consortium, math.inf, studies=STUDIES)
     assert len(samples) == STUDIES
 

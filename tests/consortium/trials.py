@@ -37,10 +37,11 @@ def quiet(text: str) -> None:
 def running(folder: Path, seed: int, **options: Any) -> Iterator[tuple[Consortium, list[Rows]]]:
     """Three hospitals and a dealer with data, up and linked; ends with nothing left behind."""
     variables = options.pop("variables", {})
+    counts = options.pop("counts", (40, 30, 50))
     consortium = Consortium.found(folder, **options)
     for node in consortium:
         node.variables = variables
-    rows = give_rows(consortium, np.random.default_rng(seed))
+    rows = give_rows(consortium, np.random.default_rng(seed), counts)
     try:
         consortium.start()
         yield consortium, rows
@@ -222,7 +223,7 @@ def assert_close(found: Any, wanted: Any, where: str = "") -> None:
 
 @contextlib.contextmanager
 def through_proxies(
-    folder: Path, seed: int, names: Sequence[str] = ("north", "city", "south", "helper")
+    folder: Path, seed: int, names: Sequence[str] = ("north", "city", "south", "helper"), **more: Any
 ) -> Iterator[tuple[Consortium, list[Rows], list[Proxy]]]:
     """A consortium whose members reach each other through proxies, which can fail, and draw the same seeds always."""
     with contextlib.ExitStack() as stack:
@@ -230,7 +231,7 @@ def through_proxies(
         proxies = {name: stack.enter_context(Proxy(port)) for name, port in ports.items()}
         addresses = {name: f"127.0.0.1:{proxy.port}" for name, proxy in proxies.items()}
         path = os.pathsep.join([str(Path(__file__).parent / "fixed_seeds"), str(ROOT)])
-        options = {"addresses": addresses, "ports": ports, "variables": {"PYTHONPATH": path}}
+        options = {"addresses": addresses, "ports": ports, "variables": {"PYTHONPATH": path}, **more}
         consortium, rows = stack.enter_context(running(folder, seed, **options))
         yield consortium, rows, list(proxies.values())
 
@@ -276,7 +277,7 @@ def _with_the_same_seeds(consortium: Consortium, title: str, disturb: Callable[[
     """Run a study; return its result, and how long it took."""
     for node in consortium:
         (node.state / "ledger.jsonl").unlink(missing_ok=True)
-    study = propose(consortium, title, "city", [LONG, COUNT])
+    study = propose(consortium, title, "city", [LONG, COUNT], dry_run=False)
     began = time.monotonic()
     consortium.begin(study, "city")
     disturb(study)

@@ -24,6 +24,18 @@ SMALL_WORLDS = [(2, "dealer"), (3, "dealer"), (3, "prss"), (2, "ot")]
 ALL_WORLDS = [*WORLDS, (5, "dealer"), (7, "dealer"), (6, "prss"), (7, "prss"), (3, "ot"), (4, "ot")]
 
 
+def in_turn(worlds: Sequence[tuple[int, str]], values: Sequence[Any]) -> list[tuple[int, str, Any]]:
+    """Try each value on each preprocessing, with numbers of parties in turn: all worlds, but not each with each value.
+
+    There have to be as many values as worlds of a preprocessing.
+    """
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    for world in worlds:
+        kinds.setdefault(world[1], []).append(world)
+    assert len(values) >= max(map(len, kinds.values()))
+    return [(*those[k % len(those)], value) for k, value in enumerate(values) for those in kinds.values()]
+
+
 class Message(NamedTuple):
     frm: int
     to: int

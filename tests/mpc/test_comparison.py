@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpc import F61, F127, Party, RangeError, Share, is_negative, less_than, mask, open_, truncate
 from mpc.arithmetic import mask_bits
-from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, exact, opened, run, same, shares_of
+from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, exact, in_turn, opened, run, same, shares_of
 
 
 def edges(bound: int) -> np.ndarray:
@@ -18,8 +18,10 @@ def edges(bound: int) -> np.ndarray:
     return exact(sorted({s * v for v in around if 0 <= v <= bound for s in (1, -1)}))
 
 
-@pytest.mark.parametrize(("parties", "preprocessing"), ALL_WORLDS)
-@pytest.mark.parametrize("bound", [0, 1, 2, 3, 4, 7, 8, 2**24, 2**63, 2**64 + 1, 2**78])
+@pytest.mark.parametrize(
+    ("parties", "preprocessing", "bound"),
+    in_turn(ALL_WORLDS, [0, 1, 2, 3, 4, 7, 8, 2**24, 2**63, 2**64 + 1, 2**78]),
+)
 def test_signs_at_the_edges(parties: int, preprocessing: str, bound: int) -> None:
     values = edges(bound)
 

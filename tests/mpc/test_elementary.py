@@ -23,7 +23,7 @@ from mpc.series import (
     reciprocal_series,
     root_series,
 )
-from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, run, same
+from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, WORLDS, in_turn, run, same
 from tests.protocols.promises import at_rank, watched
 
 Function = Callable[..., Awaitable[Share]]
@@ -149,8 +149,7 @@ def test_a_prefix_tree_reaches_what_is_wanted(count: int, data: Any) -> None:
 # ---- errors -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("parties", "preprocessing"), [*ALL_WORLDS[:6], (7, "prss")])
-@pytest.mark.parametrize("function", BY_OCTAVE)
+@pytest.mark.parametrize(("parties", "preprocessing", "function"), in_turn([*WORLDS, (7, "prss")], BY_OCTAVE))
 def test_errors_over_forty_octaves(function: Function, parties: int, preprocessing: str) -> None:
     x = wide(-20, 20, 40)
     options: dict[str, Any] = {"lower": 2.0**-20, "upper": 2.0**20}

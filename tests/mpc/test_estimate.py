@@ -14,7 +14,7 @@ from mpc.made_up import MadeUp, make_up
 from mpc.memory import MemoryNetwork, run_together
 from parties import simulate
 from protocols import logistic_regression, secure_mean, secure_variance
-from tests.mpc.support import SMALL_WORLDS, WORLDS, Run, run
+from tests.mpc.support import SMALL_WORLDS, WORLDS, Run, in_turn, run
 
 worlds = pytest.mark.parametrize(("parties", "preprocessing"), WORLDS)
 small_worlds = pytest.mark.parametrize(("parties", "preprocessing"), SMALL_WORLDS)
@@ -67,8 +67,7 @@ def test_means_cost_what_was_foreseen(parties: int, preprocessing: str) -> None:
     assert (expected.rounds, expected.hops, expected.elements_opened, expected.revealed) == (4, 4, 4, 4)
 
 
-@small_worlds
-@pytest.mark.parametrize("program", [spread, fit, arithmetic])
+@pytest.mark.parametrize(("parties", "preprocessing", "program"), in_turn(SMALL_WORLDS, [spread, fit, arithmetic]))
 def test_cost_is_what_was_foreseen(parties: int, preprocessing: str, program: Any) -> None:
     shapes = {"X": (9000, 2)} if program is arithmetic else TABLE
     expected = estimate(program, shapes, parties=parties, preprocessing=preprocessing)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpc import Party, RangeError, open_, prepare
 from mpc.linear import Solved, cholesky, inverse, schulz_factors, solve
-from tests.mpc.support import SMALL_WORLDS, run, same
+from tests.mpc.support import SMALL_WORLDS, in_turn, run, same
 from tests.protocols.promises import at_rank, watched
 
 _SCALE = 44
@@ -52,9 +52,12 @@ def solved(
     return same([value for value, _ in results]), int(results[0][1])
 
 
-@pytest.mark.parametrize(("parties", "preprocessing"), [*SMALL_WORLDS, (5, "prss"), (7, "prss")])
-@pytest.mark.parametrize(("size", "condition", "largest"), [(1, 3, 1.0), (4, 1e5, 7.0), (9, 50, 0.01)])
-def test_systems(size: int, condition: float, largest: float, parties: int, preprocessing: str) -> None:
+@pytest.mark.parametrize(
+    ("parties", "preprocessing", "matrix"),
+    in_turn([*SMALL_WORLDS, (5, "prss"), (7, "prss")], [(1, 3, 1.0), (4, 1e5, 7.0), (9, 50, 0.01)]),
+)
+def test_systems(matrix: tuple[int, float, float], parties: int, preprocessing: str) -> None:
+    size, condition, largest = matrix
     A = spd(size, condition, seed=size, largest=largest)
     B = grid(np.random.default_rng(1).normal(size=(size, 2)))
     world: dict[str, Any] = {"parties": parties, "preprocessing": preprocessing}

@@ -19,7 +19,7 @@ from mpc.masks import Masked
 from mpc.preprocessing import requests
 from mpc.words import W64, bit_planes, negated_planes, pack_bits, unpack_bits
 from tests.mpc.enumeration import distance, views
-from tests.mpc.support import SMALL_WORLDS, WORLDS, exact, opened, run, same, seeded, shares_of
+from tests.mpc.support import SMALL_WORLDS, WORLDS, exact, in_turn, opened, run, same, seeded, shares_of
 from tests.mpc.test_comparison import edges
 from tests.mpc.test_costs import cost_of
 from tests.mpc.test_privacy import ZEROS_KNOWN, holder, removed
@@ -35,8 +35,9 @@ def bits_of(values: Any, count: int) -> np.ndarray:
 # ---- values -----------------------------------------------------------------------------------------------------
 
 
-@worlds
-@pytest.mark.parametrize("bound", [0, 1, 2, 3, 8, 2**24 - 1, 2**63, 2**70])
+@pytest.mark.parametrize(
+    ("parties", "preprocessing", "bound"), in_turn(WORLDS, [0, 1, 2, 3, 8, 2**24 - 1, 2**63, 2**70])
+)
 def test_everything_at_the_edges(parties: int, preprocessing: str, bound: int) -> None:
     values = edges(bound)
     turned, sizes, width = values[::-1], np.abs(values), bound.bit_length()

@@ -27,16 +27,27 @@ from mpc import (
     truncate,
 )
 from mpc.preprocessing.requests import MOST_TERMS
-from tests.mpc.support import ALL_WORLDS, SMALL_WORLDS, WORLDS, but_transfers, exact, opened, run, same, shares_of
+from tests.mpc.support import (
+    ALL_WORLDS,
+    SMALL_WORLDS,
+    WORLDS,
+    but_transfers,
+    exact,
+    in_turn,
+    opened,
+    run,
+    same,
+    shares_of,
+)
 
 FIELDS: list[Any] = [F127, F61, GF(10007)]
 worlds = pytest.mark.parametrize(("parties", "preprocessing"), WORLDS)
 small_worlds = pytest.mark.parametrize(("parties", "preprocessing"), SMALL_WORLDS)
 
 
-@pytest.mark.parametrize(("parties", "preprocessing"), ALL_WORLDS)
 @pytest.mark.parametrize(
-    "shapes", [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2)), ((0, 3), (3,))], ids=str
+    ("parties", "preprocessing", "shapes"),
+    in_turn(ALL_WORLDS, [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2)), ((0, 3), (3,))]),
 )
 def test_multiply(parties: int, preprocessing: str, shapes: Any, rng: np.random.Generator) -> None:
     x, y = (rng.integers(-(2**40), 2**40, size=shape) for shape in shapes)

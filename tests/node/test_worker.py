@@ -320,14 +320,18 @@ def test_connections_that_are_cut_are_made_again_through_the_doors(tmp_path: Pat
     assert done["north"].doors.counts["led on"] >= 4
 
 
-def test_members_behind_firewalls_meet_at_the_relay(tmp_path: Path):
-    """With the private authority's file as the one thing more that the process may read, and a pass of its node."""
+def test_members_behind_firewalls_meet_at_the_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the private authority's file as the one thing more that the process may read, and a pass of its node.
+
+    North is told of the file, the others find it in their environment.
+    """
     world = World(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.authority))
 
     async def main() -> Team:
         relaying = {"relaying": Relaying(ca_file=str(world.authority))}
         async with world.relay() as relay:
-            options = dict.fromkeys(ROWS, relaying)
+            options = {"north": relaying}
             async with team(tmp_path, study_with(), options=options) as members:
                 at_relay = {"host": "", "port": 0, "relay": f"https://127.0.0.1:{relay.port}"}
                 addresses = [one.model_copy(update=at_relay) for one in members.addresses()]

@@ -49,7 +49,8 @@ def assert_same(result: Any, coef: Any, std_err: Any) -> None:
     assert result.converged
 
 
-@pytest.mark.parametrize("name", COHORTS)
+# The other two are held against it, and against statsmodels, below.
+@pytest.mark.parametrize("name", sorted(set(COHORTS) - {"rossi", "veteran"}))
 def test_efron_is_that_of_lifelines(name: str) -> None:
     cohort = COHORTS[name]()
     result, reference = fitted(cohort, steps=7), by_lifelines(cohort.complete, cohort)

@@ -165,8 +165,7 @@ def by_columns(data: Data, parties: int) -> list[tuple[Any, Any]]:
     return [(data.X[:, part], data.y if k == 0 else None) for k, part in enumerate(parts)]
 
 
-@pytest.mark.parametrize("preprocessing", ["dealer", "prss"])
-@pytest.mark.parametrize("solver", ["newton", "gradient"])
+@pytest.mark.parametrize(("solver", "preprocessing"), [("newton", "dealer"), ("gradient", "prss")])
 def test_a_regression_for_one_party_equals_that_for_all(solver: str, preprocessing: str) -> None:
     inputs, steps = by_rows(spector(), 3), 10 if solver == "newton" else 30
     everybody = run_one(logistic_regression, inputs, preprocessing, l2=1.0, solver=solver, steps=steps)
