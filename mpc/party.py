@@ -379,7 +379,11 @@ class Party:
     # ---- the end --------------------------------------------------------------------------------
 
     async def leave(self) -> None:
-        """Say that our program has ended, so that a dealer may stop serving us."""
+        """Say that our program has ended, so that a dealer may stop serving us.
+
+        Where parties may cheat, what was opened and announced since the last check is checked.
+        """
+        await self.verify()
         await self.preprocessing.leave(self)
 
     @staticmethod

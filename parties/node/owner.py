@@ -210,6 +210,8 @@ class Owner:
                 f"preprocessing {entry.study.preprocessing!r} takes its material as it goes: only that of 'ot' can be "
                 "prepared ahead of time"
             )
+        if entry.study.security != "semi-honest":
+            raise NotNowError("material with MACs (security 'malicious') ends with its session: it cannot be prepared")
         self._check_begins(entry)
         node.scheduler.prepare(entry, Preparation(runs, rows))
         return study_view(node, entry)

@@ -142,6 +142,28 @@ def test_the_next_attempt_begins_by_itself_once_all_report_a_fault_that_passes()
     assert not state(failed, bad(1, "south"), now=LATE).again
 
 
+def test_where_parties_may_cheat_no_attempt_that_computed_is_repeated_by_itself() -> None:
+    """Who hears the result first and then drops its link would get another one, for inputs of its choice."""
+    wary = study_of(
+        {
+            **study_fields(),
+            "deadline": DEADLINE,
+            "recipients": ["north", "city"],
+            "preprocessing": "dealer",
+            "dealer": "helper",
+            "security": "malicious",
+        }
+    )
+    names = wary.members
+    failed = [line for name in names for line in bad(1, name)]
+    approved, asked = approvals(*names), begun()
+    computed = [line for name in names for line in ready(1, name)]
+    assert state(approved, asked, failed, study=wary).again
+    found = state(approved, asked, computed, failed, study=wary)
+    assert found.can_run
+    assert not found.again
+
+
 def test_attempts_that_computed_count_and_end() -> None:
     first = [*begun(1), *ready(1), *bad(1, "city"), *bad(1, "north"), *bad(1, "south")]
     never_ready = [*begun(2), *ready(2, "city"), *bad(2, "city"), *bad(2, "north"), *bad(2, "south")]
