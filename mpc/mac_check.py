@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.authenticated import Authenticated
 from mpc.authenticated_words import authenticated
+from mpc.coins import DIGEST_BYTES, broken, commitment, digest_of, exchange
 from mpc.errors import CheatingError, PeerError, SecurityError
 from mpc.prg import Prg, new_seed
 from mpc.transport import CHUNK_BYTES
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 # A cheater passes with probability 2^20 / p: fields have at least so many bits.
 LEAST_BITS = 61
-_DIGEST = 32
 _AGAIN = "a check failed before: nothing more is opened"
 
 
@@ -83,10 +83,15 @@ class Guard:
     ----------
     open_key : callable
         Opens the stream that our summand of a field's key comes from.
+    require : callable, optional
+        Refuses fields that the preprocessing gives no MACs over.
     """
 
-    def __init__(self, open_key: Callable[[Field], RandomStream]) -> None:
+    def __init__(
+        self, open_key: Callable[[Field], RandomStream], require: Callable[[Field], None] | None = None
+    ) -> None:
         self._open_key = open_key
+        self._require = require
         self._fields: dict[str, Authenticated] = {}
         self._notes: dict[str, Noted | str] = {}
         self._under_way: dict[str, asyncio.Future[None]] = {}
@@ -104,6 +109,8 @@ class Guard:
         if ours is None:
             if field.bits < LEAST_BITS:
                 raise SecurityError(f"security='malicious' takes F61 or F127: a MAC over {field} is soon guessed")
+            if self._require is not None:
+                self._require(field)
             key = self._open_key(field).elements(field, (1,)).reshape(())
             ours = self._fields[field.name] = authenticated(field, key)
         return ours
@@ -123,6 +130,10 @@ class Guard:
             if not ended.done():
                 ended.set_result(None)
 
+    def stop(self) -> None:
+        """Open nothing any more: some other check has failed."""
+        self._failed = True
+
     def note(self, step: str, field: Field, opened: FieldArray, macs: FieldArray | None) -> None:
         """Note what was opened, and our summands of its MACs."""
         if not isinstance(field, Authenticated) or macs is None:
@@ -131,7 +142,7 @@ class Guard:
 
     def announced(self, step: str, said: Mapping[int, Buffer]) -> None:
         """Note what parties said to all at a step."""
-        digest = hashlib.blake2b(digest_size=_DIGEST, person=b"sottovoce.said")
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES, person=b"sottovoce.said")
         for rank in sorted(said):
             digest.update(f"{rank} {len(bytes(said[rank]))}\n".encode())
             digest.update(said[rank])
@@ -170,8 +181,8 @@ class Guard:
         steps = sorted(self._notes)
         scope, part = self._digest(steps), new_seed()
         cost.rounds += 1
-        hello = await _exchange(seat, f"{step}.notes", scope + _commitment(step, seat.rank, part))
-        if any(said[:_DIGEST] != scope for said in hello.values()):
+        hello = await exchange(seat, f"{step}.notes", scope + commitment(step, seat.rank, part), cost)
+        if any(said[:DIGEST_BYTES] != scope for said in hello.values()):
             steps = await self._all_steps(seat, step, steps)
         notes = [self._notes.pop(name) for name in steps]
         opened = [(name, note) for name, note in zip(steps, notes, strict=True) if isinstance(note, Noted)]
@@ -180,23 +191,23 @@ class Guard:
 
         # 2. Toss the coin: all that is checked has been seen by all who show their part of it.
         cost.rounds += 1
-        parts = await _exchange(seat, f"{step}.coin", part)
+        parts = await exchange(seat, f"{step}.coin", part, cost)
         for other in seat.others:
-            if hello[other][_DIGEST:] != _commitment(step, other, parts[other]):
-                raise _broken(other, step)
-        coin = _hash(step.encode(), *(parts[rank] for rank in sorted(parts)), self._scope(steps))
+            if hello[other][DIGEST_BYTES:] != commitment(step, other, parts[other]):
+                raise broken(other, step)
+        coin = digest_of(step.encode(), *(parts[rank] for rank in sorted(parts)), self._scope(steps))
 
         # 3. Commit to our sum of what should be zero, then show it.
         sums = _sums(seat, Prg(coin), [note for _, note in opened])
         proof = b"".join(bytes(base.to_bytes(value)) for base, value in sums) + new_seed()
         cost.rounds += 2
-        commitments = await _exchange(seat, f"{step}.commit", _commitment(step, seat.rank, proof) + coin)
-        if any(said[_DIGEST:] != coin for said in commitments.values()):
+        commitments = await exchange(seat, f"{step}.commit", commitment(step, seat.rank, proof) + coin, cost)
+        if any(said[DIGEST_BYTES:] != coin for said in commitments.values()):
             raise CheatingError("the parties do not agree on what is checked: some party told others different things")
-        shown = await _exchange(seat, f"{step}.sum", proof)
+        shown = await exchange(seat, f"{step}.sum", proof, cost)
         for other in seat.others:
-            if commitments[other][:_DIGEST] != _commitment(step, other, shown[other]):
-                raise _broken(other, step)
+            if commitments[other][:DIGEST_BYTES] != commitment(step, other, shown[other]):
+                raise broken(other, step)
         start = 0
         for base, _ in sums:
             stop = start + base.element_bytes
@@ -207,7 +218,7 @@ class Guard:
             start = stop
 
     def _digest(self, steps: Sequence[str]) -> bytes:
-        return _hash(json.dumps([[name, self._said(name)] for name in steps]).encode())
+        return digest_of(json.dumps([[name, self._said(name)] for name in steps]).encode())
 
     @staticmethod
     def _scope(steps: Sequence[str]) -> bytes:
@@ -224,11 +235,12 @@ class Guard:
         An announcement may have reached others and not us: it is compared by those who have heard it, and kept until
         all say that they have.
         """
-        seat.cost_of("check").rounds += 1
+        cost = seat.cost_of("check")
+        cost.rounds += 1
         ours = json.dumps({name: self._said(name) for name in steps}).encode()
         if len(ours) > CHUNK_BYTES:
             raise CheatingError("more was opened side by side than a check can tell: check more often")
-        lists = await _exchange(seat, f"{step}.list", ours, upto=CHUNK_BYTES)
+        lists = await exchange(seat, f"{step}.list", ours, cost, upto=CHUNK_BYTES)
         known: dict[str, str | int] = {}
         heard: dict[str, int] = {}
         for rank, said in sorted(lists.items()):
@@ -254,38 +266,6 @@ class Guard:
 
 def _unlike(name: str) -> str:
     return f"the parties did not hear or see the same at step {name!a}: some party cheats"
-
-
-async def _exchange(seat: Party, step: str, ours: bytes, *, upto: int | None = None) -> dict[int, bytes]:
-    """Send a few bytes to all, and receive as many (or up to a number) from each."""
-    cost = seat.cost_of("check")
-    for other in seat.others:
-        await seat.send(other, step, ours, cost)
-    received = {seat.rank: ours}
-    for other in seat.others:
-        if upto is None:
-            received[other] = bytes(await seat.transport.receive(other, step, len(ours)))
-        else:
-            received[other] = bytes(await seat.transport.receive_upto(other, step, upto))
-    return received
-
-
-def _hash(*parts: bytes) -> bytes:
-    digest = hashlib.blake2b(digest_size=_DIGEST, person=b"sottovoce.check")
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.digest()
-
-
-def _commitment(step: str, rank: int, shown: bytes) -> bytes:
-    """Commit to bytes of which at least 32 are random."""
-    return _hash(b"commitment", step.encode(), rank.to_bytes(4, "little"), shown)
-
-
-def _broken(other: int, step: str) -> PeerError:
-    return PeerError(
-        f"party {other} showed something else than it had committed to at step {step!r}", rank=other, step=step
-    )
 
 
 def _sums(seat: Party, coins: Prg, notes: Sequence[Noted]) -> list[tuple[Field, FieldArray]]:

@@ -246,6 +246,7 @@ async def make(party: Party, plan: Plan, keep: Keep) -> None:
     source = party.preprocessing
     if source.name not in KEPT:
         raise StockError(f"material of {source.name!r} ends with its session: only that of 'ot' can be kept")
+    party.semi_honest_only("keeping material", "material with MACs ends with its session")
     maker = _Maker(party, _last_uses(plan))
     waiting: list[tuple[Planned, Party, Awaitable[FieldArray]]] = []
     entries = 0

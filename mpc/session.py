@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from mpc.errors import AgreementError, PeerError, SecurityError
@@ -70,10 +70,10 @@ def check_security(security: str, preprocessing: str) -> None:
     """
     if security not in SECURITIES:
         raise SecurityError(f"security is one of {', '.join(SECURITIES)}, not {security!r}")
-    if security == "malicious" and preprocessing != "dealer":
+    if security == "malicious" and preprocessing == "prss":
         raise SecurityError(
-            f"security='malicious' does not run with preprocessing={preprocessing!r}, whose masks have no MACs: "
-            "use preprocessing='dealer', or security='semi-honest'"
+            "security='malicious' does not run with preprocessing='prss', whose masks have no MACs: "
+            "use preprocessing='dealer' or 'ot', or security='semi-honest'"
         )
 
 
@@ -151,10 +151,13 @@ async def join(
         source = Prss(rank, size)
     elif preprocessing == "ot":
         from mpc.ot.meeting import meet
+        from mpc.preprocessing.authenticated_ot import AuthenticatedOt
         from mpc.preprocessing.ot import OWN_KEY, Ot
 
         seeds[OWN_KEY] = new_seed()
-        source = Ot(rank, size, await meet(transport, {other: _session_of(seeds, rank, other) for other in others}))
+        sessions = {other: _session_of(seeds, rank, other) for other in others}
+        pairs = await meet(transport, sessions, malicious=security == "malicious")
+        source = Ot(rank, size, pairs) if security == "semi-honest" else AuthenticatedOt(pairs)
     else:
         seeds[DEALER_KEY] = bytes(await transport.receive(size, "join/dealer", SEED_BYTES))
         source = DealerClient(rank, size) if security == "semi-honest" else AuthenticatedClient(rank, size)
@@ -162,9 +165,23 @@ async def join(
     sources = {name: make_source(name, seed) for name, seed in seeds.items()}
     party = Party(rank, size, transport, source, lambda key, label: sources[key].stream(label))
     if security == "malicious":
+        _guard(party, sources)
+    return party
+
+
+def _guard(party: Party, sources: Mapping[str, StreamSource]) -> None:
+    """Give a party what it keeps to catch cheaters; its summands of keys come from what no other party knows."""
+    if party.preprocessing.name != "ot":
         party.guard = Guard(lambda field: sources[DEALER_KEY].stream(key_label(field)))
         party.checks = party.at("checks")
-    return party
+        return
+    from mpc.ot.macs import OWN_KEY
+    from mpc.preprocessing.authenticated_ot import AuthenticatedOt
+
+    party.guard = Guard(lambda field: sources[OWN_KEY].stream(key_label(field)), AuthenticatedOt.require)
+    party.checks = party.at("checks")
+    if isinstance(party.preprocessing, AuthenticatedOt):
+        party.preprocessing.sit(party)
 
 
 def _session_of(seeds: dict[str, bytes], rank: int, other: int) -> bytes:

@@ -65,7 +65,7 @@ def simulate(
         which adds one process.
     security : {"semi-honest", "malicious"}
         Whether organisations follow the program, or may do as they please: then what is opened is checked, and a run
-        in which somebody cheats ends. ``"malicious"`` takes the preprocessing ``"dealer"``, its default.
+        in which somebody cheats ends. ``"malicious"`` takes the preprocessing ``"dealer"``, its default, or ``"ot"``.
     in_process : bool
         Run all organisations in one event loop, without network or processes: for debuggers, and for
         platforms without ``fork`` (Windows).

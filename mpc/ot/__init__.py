@@ -16,7 +16,9 @@ a time; :mod:`mpc.preprocessing.ot` makes products of masks of it, for any numbe
   products of matrices (:mod:`~mpc.ot.matrices`, :mod:`~mpc.ot.matmul`) and of thousands of entries
   (:mod:`~mpc.ot.entries`, in :mod:`~mpc.ot.slots`); :mod:`~mpc.ot.seats` keeps the keys;
 - :mod:`~mpc.ot.plans` chooses what costs least: transfers, in parts, or encryption;
-- :mod:`~mpc.ot.checking` finds an inconsistent extension, where parties may be dishonest.
+- where parties may be dishonest, :mod:`~mpc.ot.checking` finds an inconsistent extension;
+  :mod:`~mpc.ot.correlated` multiplies elements by a key that stays, :mod:`~mpc.ot.macs` makes MACs of that and
+  :mod:`~mpc.ot.bit_proofs` proves that what has MACs are bits; :mod:`~mpc.ot.authenticated_products` multiplies masks.
 
 Loops are in C (:mod:`mpc._transfers`, :mod:`mpc._lattice`, some in :mod:`mpc._kernels`) or in their numpy twins.
 

@@ -109,7 +109,7 @@ class Study(Strict):
     preprocessing : {"prss", "dealer", "ot"}
     dealer : str or None
     security : str
-        ``"semi-honest"``, or with a dealer ``"malicious"``.
+        ``"semi-honest"``, or with ``"dealer"`` or ``"ot"`` ``"malicious"``.
     disclosure : str
         A preset of :class:`protocols.release.disclosure.Disclosure`.
     minimum_parties : int

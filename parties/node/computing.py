@@ -271,7 +271,7 @@ class Attempt:
         if not self._assignment.dry_only:
             table = await self._load(teller)
             teller.enter("computing")
-            if study.preprocessing in KEPT:
+            if study.preprocessing in KEPT and study.security == "semi-honest":
                 await use(party, self.keeper, teller.note)
             result = await self._run_once(party, table, teller)
         salt = await self._salt(mesh)
@@ -285,6 +285,8 @@ class Attempt:
         study = self._study
         if study.preprocessing not in KEPT:
             raise NotAssignedError(f"material of {study.preprocessing!r} ends with its session: it cannot be prepared")
+        if study.security != "semi-honest":
+            raise NotAssignedError("material with MACs ends with its session: it cannot be prepared")
         teller.enter("preparing")
         given = [self._made_up(asked.rows) if name in study.contributors else None for name in study.parties]
 
