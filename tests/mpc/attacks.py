@@ -1,12 +1,16 @@
 """Attacks on a run: a party, or two, send something else than the program says, or compute something else.
 
-An attacker's messages to the other parties, and to the dealer, go through an interceptor; the dealer and all others
+An attacker's messages to the other parties, and to a dealer, go through an interceptor; the dealer and all others
 are honest. An attack succeeds if an honest party ends with a wrong result. It does not if honest parties end with an
 error, or with the right result: that of the inputs that stand in the result, the honest ones being what they gave.
+
+With oblivious transfer in place of a dealer the attacker can also make its material otherwise (:mod:`.tinkering`).
 """
 
 import random
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +18,10 @@ import numpy as np
 
 from mpc import (
     F127,
+    AgreementError,
+    CheatingError,
     Party,
+    PeerError,
     Share,
     agree,
     less_than,
@@ -29,9 +36,13 @@ from mpc import (
 )
 from mpc.masks import Masked
 from tests.mpc.support import Message, Run, run
+from tests.mpc.tinkering import TOWARD_ONE, Tinker, prompt, tinkering
 
 BOUND = 50
-SUMMANDS = 9  # points of the program where the attacker may change what it holds
+# Points of the program where the attacker may change what it holds, with either preprocessing.
+SUMMANDS = {"dealer": 9, "ot": 6, "ot bits": 3}
+NOTICED = CheatingError, PeerError, AgreementError
+World = tuple[str, int, int]  # preprocessing (and what is run), parties, attacker
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class Attack:
     """What was tried: by whom, where and how."""
 
     seed: int
+    preprocessing: str
     parties: int
     attacker: int
     kind: str
@@ -47,7 +59,8 @@ class Attack:
 
     def __str__(self) -> str:
         helped = f" with {self.helper}" if self.helper >= 0 else ""
-        return f"seed {self.seed}{helped}: party {self.attacker} of {self.parties}, {self.kind} at {self.step!r}"
+        who = f"party {self.attacker} of {self.parties} ({self.preprocessing}){helped}"
+        return f"seed {self.seed}: {who}, {self.kind} at {self.step!r}"
 
 
 @dataclass
@@ -87,6 +100,37 @@ def _other(mask: Any, zero: Any) -> Any:
     return type(mask)(mask.field, zero, mask.recipe, mask.pieces)
 
 
+async def without_bits(party: Party, data: tuple[Any, Cheat | None]) -> Any:
+    """What runs without a dealer: inputs, products, a truncation, openings on the way, to one and to all."""
+    values, cheat = data
+    changed: Callable[[Party, Share], Share] = cheat or (lambda _, x: x)
+    inputs = await party.share(values[:2], bound=4, shape=(2,), scale=4)
+    x = inputs[0]
+    for one in inputs[1:]:
+        x = x + one
+    x = changed(party, x)
+    y = inputs[0] - changed(party, inputs[-1])
+    await agree(party, "terms", "the same")
+    product = changed(party, await multiply(party, x, y))
+    z = changed(party, await truncate(party, product, 4))
+    kept = changed(party, await mask(party, y))
+    form = changed(party, await matmul(party, z.reshape(1, 2), kept.reshape(2, 1)))
+    (early,) = await open_(party, form.reshape(1))
+    private = await open_(party, z, to=[party.size - 1])
+    return early, private, await open_(party, *inputs, z)
+
+
+async def bits_alone(party: Party, data: tuple[Any, Cheat | None]) -> Any:
+    """A comparison and the bits of a number, which take packed bits."""
+    values, cheat = data
+    changed: Callable[[Party, Share], Share] = cheat or (lambda _, x: x)
+    inputs = await party.share(np.rint(values[:2]).astype(np.int64), bound=7, shape=(2,))
+    x = changed(party, inputs[0] - inputs[-1])
+    less = changed(party, await less_than(party, x, 1))
+    bits = changed(party, await to_bits(party, inputs[-1] + 7))
+    return await open_(party, *inputs, less, bits)
+
+
 async def program(party: Party, data: tuple[Any, Cheat | None]) -> Any:
     """Inputs of all parties, one of each protocol, an opening on the way, private and public ones at the end."""
     values, cheat = data
@@ -118,11 +162,13 @@ def inputs_of(parties: int) -> list[np.ndarray]:
 
 def is_right(outcome: Any, parties: int, *attackers: int) -> bool:
     """Whether a result is that of inputs within bounds, the honest ones' as they were given."""
+    if len(outcome) == 3:
+        return _is_right_without_bits(outcome, parties, *attackers)
+    if not isinstance(outcome[-1], tuple):
+        return _are_right_bits(outcome, *attackers)
     early, long, private, (*inputs, z, cube, curve, less, bits) = outcome
-    given = inputs_of(parties)
-    for rank, ours in enumerate(inputs):
-        if np.abs(ours).max() > BOUND or (rank not in attackers and not np.array_equal(ours, given[rank])):
-            return False
+    if not _are_inputs(inputs, BOUND, attackers):
+        return False
     x, y = np.sum(inputs, axis=0), inputs[0] - inputs[-1]
     near = 1e-4
     encoded = np.rint((inputs[-1] + BOUND) * 2.0**24).astype(object)
@@ -139,6 +185,38 @@ def is_right(outcome: Any, parties: int, *attackers: int) -> bool:
     )
 
 
+def _is_right_without_bits(outcome: Any, parties: int, *attackers: int) -> bool:
+    early, private, (*inputs, z) = outcome
+    x, y = np.sum(inputs, axis=0), inputs[0] - inputs[-1]
+    near = (parties + 2) / 16
+    return bool(
+        _are_inputs(inputs, 4, attackers)
+        and np.allclose(early, z @ y, atol=1e-9)
+        and (private is None or np.array_equal(private, z))
+        and np.allclose(z, x * y, atol=near)
+    )
+
+
+def _are_right_bits(outcome: Any, *attackers: int) -> bool:
+    *inputs, less, bits = outcome
+    given = [np.rint(one[:2]) for one in inputs_of(len(inputs))]
+    found = bits @ (1 << np.arange(bits.shape[-1]))
+    return bool(
+        all(np.abs(ours).max() <= 7 for ours in inputs)
+        and all(np.array_equal(ours, given[rank]) for rank, ours in enumerate(inputs) if rank not in attackers)
+        and np.array_equal(less, inputs[0] - inputs[-1] < 1)
+        and np.array_equal(found, inputs[-1] + 7)
+    )
+
+
+def _are_inputs(inputs: Iterable[np.ndarray], bound: int, attackers: Iterable[int]) -> bool:
+    given = inputs_of(9)
+    return all(
+        np.abs(ours).max() <= bound and (rank in attackers or np.array_equal(ours, given[rank][: ours.size]))
+        for rank, ours in enumerate(inputs)
+    )
+
+
 class Meddler:
     """The interceptor: changes what the attacker sends at one step, in one of several ways."""
 
@@ -149,7 +227,7 @@ class Meddler:
         self._sent: list[bytes] = []
         self._shift = chance.randrange(1, 1 << 60)
         self._bit = chance.randrange(1 << 20)
-        self._target = chance.randrange(attack.parties)
+        self._target = chance.choice([rank for rank in range(attack.parties) if rank != attack.attacker])
 
     def __call__(self, message: Message) -> list[Message]:
         if message.frm not in (self.attack.attacker, self.attack.helper) or message.to == self.attack.helper:
@@ -195,51 +273,84 @@ def _shifted(data: bytes, at: int, shift: int) -> bytes:
 KINDS = ("flip", "flip to one", "shift", "shift last bits", "different", "replay", "random", "zeros", "drop")
 
 
-def steps_of(parties: int, attacker: int) -> list[str]:
-    """The steps at which a party sends something in an honest run."""
-    done = _run(parties, [None] * parties, None)
-    assert all(is_right(outcome, parties, -1) for outcome in done.results)
-    return sorted({m.step for m in done.log if m.frm == attacker})
+def kinds_of(steps: Iterable[str]) -> dict[str, list[str]]:
+    """Sort steps by what they are: without numbers, and scopes that are used again."""
+    kinds: dict[str, list[str]] = {}
+    for step in steps:
+        kinds.setdefault(re.sub(r"\.?[0-9]+", "", step), []).append(step)
+    return kinds
 
 
-def _run(parties: int, cheats: list[Cheat | None], tamper: Any) -> Run:
+def _run(
+    preprocessing: str, cheats: list[Cheat | None], tamper: Any, tinker: Tinker | None = None, *, real: bool = False
+) -> Run:
     before = opening.BROADCAST_BYTES
     opening.BROADCAST_BYTES = 20 * 16  # so that a long array is opened the other way
     try:
-        return run(
-            program,
-            list(zip(inputs_of(parties), cheats, strict=True)),
-            security="malicious",
-            tamper=tamper,
-        )
+        with prompt(real=real), tinkering(tinker):
+            return run(
+                {"dealer": program, "ot": without_bits, "ot bits": bits_alone}[preprocessing],
+                list(zip(inputs_of(len(cheats)), cheats, strict=True)),
+                preprocessing=preprocessing.split()[0],
+                security="malicious",
+                tamper=tamper,
+            )
     finally:
         opening.BROADCAST_BYTES = before
 
 
-def attempt(seed: int, steps: dict[tuple[int, int], list[str]]) -> tuple[Attack, str]:
+@dataclass(frozen=True)
+class Surface:
+    """What a party can attack: the steps at which it sends, by kind, and how often it makes each sort of material."""
+
+    steps: dict[str, list[str]]
+    material: Counter[str]
+
+    @classmethod
+    def of(cls, preprocessing: str, parties: int, attacker: int) -> "Surface":
+        """Look at an honest run."""
+        tinker = None if preprocessing == "dealer" else Tinker(attacker)
+        done = _run(preprocessing, [None] * parties, None, tinker)
+        assert all(is_right(outcome, parties, -1) for outcome in done.results)
+        steps = sorted({m.step for m in done.log if m.frm == attacker})
+        return cls(kinds_of(steps), tinker.met if tinker else Counter())
+
+
+def attempt(seed: int, worlds: dict[World, Surface], *, real: bool = False) -> tuple[Attack, str]:
     """Try one random attack; returns it and what came of it: ``"stopped"``, ``"right"`` or ``"wrong"``."""
     chance = random.Random(seed)
-    parties, attacker = chance.choice(sorted(steps))
+    world = preprocessing, parties, attacker = chance.choice(sorted(worlds))
+    surface, others = worlds[world], [rank for rank in range(parties) if rank != attacker]
     cheats: list[Cheat | None] = [None] * parties
     tamper: Meddler | None = None
-    if chance.random() < 0.2:
+    tinker: Tinker | None = None
+    what = chance.random()
+    if what < 0.2:
         shift = chance.choice([1, -1, 1 << 24, 1 << 60, 1 << 100])
-        cheat = cheats[attacker] = Cheat(attacker, chance.randrange(SUMMANDS), shift, chance.choice(["value", "mac"]))
-        attack = Attack(seed, parties, attacker, f"{cheat.part} summand {cheat.at} + {shift}", "its own memory")
+        at = chance.randrange(SUMMANDS[preprocessing])
+        cheat = cheats[attacker] = Cheat(attacker, at, shift, chance.choice(["value", "mac"]))
+        attack = Attack(seed, *world, f"{cheat.part} summand {cheat.at} + {shift}", "its own memory")
+    elif what < 0.6 and surface.material:
+        kind, target = chance.choice(sorted(surface.material)), chance.choice(others)
+        times = surface.material[kind] // (len(others) if kind in TOWARD_ONE else 1)
+        tinker = Tinker(attacker, kind, chance.randrange(times), target, chance)
+        attack = Attack(seed, *world, str(tinker), "its own material")
     else:
-        others = [rank for rank in range(parties) if rank != attacker]
         helper = chance.choice(others) if parties > 2 and chance.random() < 0.3 else -1
-        step = chance.choice(steps[parties, attacker])
-        attack = Attack(seed, parties, attacker, chance.choice(KINDS), step, helper)
+        step = chance.choice(surface.steps[chance.choice(sorted(surface.steps))])
+        attack = Attack(seed, *world, chance.choice(KINDS), step, helper)
         tamper = Meddler(attack, chance)
-    done = _run(parties, cheats, tamper)
+    done = _run(preprocessing, cheats, tamper, tinker, real=real)
     cheating = (attacker, attack.helper)
     honest = [outcome for rank, outcome in enumerate(done.outcomes) if rank not in cheating]
     results = [outcome for outcome in honest if not isinstance(outcome, Exception)]
-    if not all(is_right(outcome, parties, *cheating) for outcome in results):
+    # What ends an honest party otherwise than these (beyond its bounds, say) was computed from what no check found.
+    unlike = [one for one in honest if isinstance(one, Exception) and not isinstance(one, NOTICED)]
+    if unlike or not all(is_right(outcome, parties, *cheating) for outcome in results):
         return attack, "wrong"
     return attack, "right" if results else "stopped"
 
 
-def all_steps(worlds: tuple[int, ...] = (2, 3)) -> dict[tuple[int, int], list[str]]:
-    return {(n, attacker): steps_of(n, attacker) for n in worlds for attacker in range(n)}
+def all_worlds(preprocessing: str, sizes: tuple[int, ...] = (2, 3)) -> dict[World, Surface]:
+    """Everybody as attacker, among so many parties."""
+    return {(preprocessing, n, who): Surface.of(preprocessing, n, who) for n in sizes for who in range(n)}
