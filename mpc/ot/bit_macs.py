@@ -28,7 +28,7 @@ depend on. It makes a public linear map R from all bits that are checked to 128,
 (:mod:`mpc.mac_check`). Let the MAC of bit k be off by ``E_k``, which depends on keys, and on honest parties' bits, and
 is fixed before the coin. If some ``E_k`` is not zero, the map of all ``E_k`` is zero for less than ``m / 2^128`` of all
 coins, m the number of blocks of 128 bits. Otherwise one of the 128 opened bits has a wrong MAC, and the guard's bound
-holds: 2^-43.9. Nobody can mend it with what it adds afterwards, since what it must add is ``E alpha_j ^ d alpha`` for
+holds: 2^-44.9. Nobody can mend it with what it adds afterwards, since what it must add is ``E alpha_j ^ d alpha`` for
 keys that are uniform to it (but for what an honest party's bits decide, which is a leak: :mod:`mpc.ot.bit_ands`).
 What is opened tells nothing, for every party's summand of the pad is uniform; with a sharing of zero added, honest
 parties' summands are seen in sum alone.

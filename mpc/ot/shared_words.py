@@ -10,7 +10,7 @@ are the same is tested (:mod:`mpc.ot.tied_bits`).
 
 Threat model: all parties but one may cheat, together. A batch is in stock only after its check; what is opened with a
 product is checked with the rest of a run (:mod:`mpc.mac_check`). All together are off by at most 2^-40 for the buckets
-and 2^-43.9 for MACs, a run.
+and 2^-44.9 for MACs, a run.
 """
 
 from __future__ import annotations
