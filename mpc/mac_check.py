@@ -17,8 +17,9 @@ one element that makes it so: probability 1/p. Further honest parties have keys 
 same kind; that they saw other values than k changes nothing, so what was opened needs no comparison.
 
 A piece of 2^20 values has a degree below 2^20 + 1, and further pieces have coins of their own. So whatever is wrong
-passes with probability below ``(2^20 + 2) / p``: 2^-106 in F127, 2^-40.9 in F61, and for packed bits, whose MACs have 64
-bits and are combined in another way (:mod:`mpc.authenticated_words`), 2^-44.9. Who fails once has ended the run: these are the numbers for a run, not for an opening.
+passes with probability below ``(2^20 + 2) / p``: 2^-106 in F127, 2^-40.9 in F61. Packed bits, whose MACs have 64 bits,
+are combined in another way (:mod:`mpc.authenticated_words`): 2^-44.9. Who fails once has ended the run: these are the
+numbers for a run, not for an opening.
 
 What sigma_i tell. Each has a fresh sharing of zero added, so only their sum is seen; it is what the cheaters put in. If
 the check fails, the sum may tell about alpha, and the run ends: a guard that has failed once opens nothing any more.
@@ -85,13 +86,20 @@ class Guard:
         Opens the stream that our summand of a field's key comes from.
     require : callable, optional
         Refuses fields that the preprocessing gives no MACs over.
+    has_waves : bool
+        Whether the preprocessing gives waves of masks.
     """
 
     def __init__(
-        self, open_key: Callable[[Field], RandomStream], require: Callable[[Field], None] | None = None
+        self,
+        open_key: Callable[[Field], RandomStream],
+        require: Callable[[Field], None] | None = None,
+        *,
+        has_waves: bool = True,
     ) -> None:
         self._open_key = open_key
         self._require = require
+        self.has_waves = has_waves
         self._fields: dict[str, Authenticated] = {}
         self._notes: dict[str, Noted | str] = {}
         self._under_way: dict[str, asyncio.Future[None]] = {}

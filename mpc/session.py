@@ -178,7 +178,9 @@ def _guard(party: Party, sources: Mapping[str, StreamSource]) -> None:
     from mpc.ot.macs import OWN_KEY
     from mpc.preprocessing.authenticated_ot import AuthenticatedOt
 
-    party.guard = Guard(lambda field: sources[OWN_KEY].stream(key_label(field)), AuthenticatedOt.require)
+    party.guard = Guard(
+        lambda field: sources[OWN_KEY].stream(key_label(field)), AuthenticatedOt.require, has_waves=False
+    )
     party.checks = party.at("checks")
     if isinstance(party.preprocessing, AuthenticatedOt):
         party.preprocessing.sit(party)

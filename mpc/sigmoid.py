@@ -12,7 +12,7 @@ import numpy as np
 
 from mpc._copying import copy_into
 from mpc.arithmetic import bounded_mask, open_masked
-from mpc.errors import RangeError
+from mpc.errors import RangeError, SecurityError
 from mpc.masks import Structure
 from mpc.share import Share
 from mpc.waves import WAVE_SCALE, unit_powers
@@ -71,6 +71,8 @@ async def sigmoid(
     ------
     RangeError
         Before anything is sent: the bound on x is above the limit, or x leaves no room for its mask.
+    SecurityError
+        Before anything is sent: parties may cheat, and the preprocessing is ``"ot"``.
 
     Notes
     -----
@@ -116,6 +118,8 @@ async def softplus(party: Party, x: Share, *, limit: float = 22.0, error: float 
     ------
     RangeError
         Before anything is sent: the bound on x is above the limit, or x leaves no room for its mask.
+    SecurityError
+        Before anything is sent: parties may cheat, and the preprocessing is ``"ot"``.
 
     Notes
     -----
@@ -172,6 +176,11 @@ async def _combined(
     ``factors(cos, sin)`` gives, from those of what was opened, what cosines and then sines of the mask are
     multiplied by.
     """
+    if party.guard is not None and not party.guard.has_waves:
+        raise SecurityError(
+            f"{name} does not run with security='malicious' and preprocessing='ot', which has no waves of masks: "
+            "use preprocessing='dealer'"
+        )
     field = x.field
     harmonics = tuple(range(1, 2 * len(coefficients), 2))
     angle_scale = min(_ANGLE_SCALE, _ANGLE_BITS - (2 * half_period).bit_length())

@@ -12,6 +12,7 @@ for a run in F127 with 2^20 products.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from mpc.ot.plans import number_bits
 from mpc.ot.shared_words import SharedWords
 from mpc.preprocessing.answers import Local
 from mpc.preprocessing.requests import Base, Recipe
+from mpc.tasks import side_by_side
 from mpc.words import W64, bit_planes
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 LEAST_BITS = 127
 # Products of a batch, and elements that are given MACs in one: what is worked on then takes some 50 MB.
 _PRODUCTS_AT_ONCE = 1 << 13
+# Batches under way at once: while one waits for what others send, the next one computes.
+_SIDE_BY_SIDE = 2
 _ELEMENTS_AT_ONCE = 1 << 16
 
 
@@ -242,18 +246,17 @@ class AuthenticatedOt:
     async def _multiply(self, scope: Party, field: Authenticated, x: FieldArray, y: FieldArray) -> FieldArray:
         shape = np.broadcast_shapes(x.shape, y.shape)
         left, right = (_spread(array, shape).reshape(-1) for array in (x, y))
-        parts = [
-            await multiply_masks(
-                scope.at("part"),
-                self._pairs,
-                self._macs,
-                field,
-                left[start : start + _PRODUCTS_AT_ONCE],
-                right[start : start + _PRODUCTS_AT_ONCE],
-                Entries(),
-            )
-            for start in range(0, left.size, _PRODUCTS_AT_ONCE)
-        ]
+        at_once = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+        async def part(seat: Party, start: int) -> FieldArray:
+            which = slice(start, start + _PRODUCTS_AT_ONCE)
+            async with at_once:
+                return await multiply_masks(seat, self._pairs, self._macs, field, left[which], right[which], Entries())
+
+        starts = range(0, left.size, _PRODUCTS_AT_ONCE)
+        async with side_by_side() as group:
+            tasks = [group.create_task(part(scope.at("part"), start)) for start in starts]
+        parts = [task.result() for task in tasks]
         return (join(parts) if parts else field.zeros(0)).reshape(shape)
 
     async def _matmul(self, scope: Party, field: Authenticated, x: FieldArray, y: FieldArray) -> FieldArray:
