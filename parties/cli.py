@@ -28,6 +28,13 @@ class PreprocessingName(StrEnum):
     ot = "ot"
 
 
+class SecurityName(StrEnum):
+    """What organisations are trusted with."""
+
+    semi_honest = "semi-honest"
+    malicious = "malicious"
+
+
 Preprocessing = Annotated[
     PreprocessingName | None,
     typer.Option(help="Who makes the masks; by default prss for 3 or more organisations, else dealer."),
@@ -57,6 +64,9 @@ def simulate(
         typer.Argument(exists=True, dir_okay=False, metavar="STUDY", help="A Python file."),
     ],
     preprocessing: Preprocessing = None,
+    security: Annotated[
+        SecurityName, typer.Option(help="malicious: organisations may cheat, and a run in which one does ends.")
+    ] = SecurityName.semi_honest,
     timeout: Annotated[float, typer.Option(min=1.0, help="For the whole run, in seconds.")] = 300.0,
     in_process: Annotated[bool, typer.Option("--in-process", help="All in one process, without network.")] = False,
 ) -> None:
@@ -73,7 +83,8 @@ def simulate(
     results = run(
         loaded.program,
         loaded.inputs,
-        preprocessing=_checked(preprocessing, len(loaded.inputs)),
+        preprocessing=_checked(preprocessing, len(loaded.inputs), security),
+        security=security.value,
         in_process=in_process,
         timeout_seconds=timeout,
     )
@@ -124,14 +135,18 @@ def _register(app: typer.Typer) -> None:
 _register(app)
 
 
-def _checked(preprocessing: PreprocessingName | None, parties: int) -> str | None:
-    from mpc.session import check_preprocessing
+def _checked(
+    preprocessing: PreprocessingName | None, parties: int, security: SecurityName = SecurityName.semi_honest
+) -> str | None:
+    from mpc.errors import SecurityError
+    from mpc.session import check_preprocessing, check_security
 
     if preprocessing is None:
         return None
     try:
         check_preprocessing(preprocessing.value, parties)
-    except ValueError as error:
+        check_security(security.value, preprocessing.value)
+    except (ValueError, SecurityError) as error:
         raise typer.BadParameter(str(error), param_hint="--preprocessing") from None
     return preprocessing.value
 

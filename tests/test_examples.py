@@ -195,7 +195,10 @@ SUM = """
 """
 
 
-@pytest.mark.parametrize("arguments", ["", "--preprocessing dealer", "--in-process"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "--preprocessing dealer", "--in-process", "--preprocessing ot --security malicious", "--security malicious"],
+)
 def test_simulate_tells_results_that_differ(arguments: str, tmp_path: Path) -> None:
     done = sottovoce("simulate", write_study(tmp_path, SUM), *arguments.split(), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -269,6 +272,14 @@ def test_simulate_refuses_a_preprocessing_that_does_not_suit(tmp_path: Path) -> 
     done = sottovoce("simulate", study, "--preprocessing", "prss", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--preprocessing" in done.stderr
+
+
+def test_simulate_refuses_a_security_that_does_not_suit(tmp_path: Path) -> None:
+    done = sottovoce(
+        "simulate", write_study(tmp_path, SUM), "--security", "malicious", "--preprocessing", "prss", cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "malicious" in done.stderr
 
 
 def test_version(tmp_path: Path) -> None:

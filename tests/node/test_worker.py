@@ -118,11 +118,13 @@ async def study(party, table):
 """
 
 
+@pytest.mark.parametrize("security", ["semi-honest", "malicious"])
 @pytest.mark.parametrize("program", [None, PROGRAM_COMPARES], ids=["analyses", "a program of one's own"])
-def test_two_members_with_oblivious_transfer_need_nobody_else(program: str | None, tmp_path: Path):
+def test_two_members_with_oblivious_transfer_need_nobody_else(program: str | None, security: str, tmp_path: Path):
     """Each notes its own seed and that of the pair; a confined program loads what transfers need."""
     both = ["north", "city"]
-    study = study_with(program, contributors=both, recipients=both, preprocessing="ot", dry_run=True)
+    terms: dict[str, Any] = {"preprocessing": "ot", "security": security, "dry_run": True}
+    study = study_with(program, contributors=both, recipients=both, **terms)
 
     async def main() -> Team:
         async with team(tmp_path, study, program=program) as members:
