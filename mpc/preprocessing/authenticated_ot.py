@@ -47,6 +47,8 @@ LEAST_BITS = 127
 _PRODUCTS_AT_ONCE = 1 << 13
 # Batches under way at once: while one waits for what others send, the next one computes.
 _SIDE_BY_SIDE = 2
+# Batches between two checks: each leaves notes for it, of which a check can list so many.
+_UNCHECKED = 16
 _ELEMENTS_AT_ONCE = 1 << 16
 
 
@@ -194,7 +196,8 @@ class AuthenticatedOt:
         scope, owners = party.at("masks"), None if owner is None else [owner]
         apart = bits and owner is None
         parts = [field.zeros((party.size, 0) if apart else 0)]
-        for start in range(0, own.size, _ELEMENTS_AT_ONCE):
+        for number, start in enumerate(range(0, own.size, _ELEMENTS_AT_ONCE)):
+            await _check_in_time(scope, number)
             part = own[start : start + _ELEMENTS_AT_ONCE]
             made, _ = await self._macs.authenticate(scope.at("part"), field, part, owners, bits=bits, apart=apart)
             parts.append(made)
@@ -253,11 +256,15 @@ class AuthenticatedOt:
             async with at_once:
                 return await multiply_masks(seat, self._pairs, self._macs, field, left[which], right[which], Entries())
 
-        starts = range(0, left.size, _PRODUCTS_AT_ONCE)
-        async with side_by_side() as group:
-            tasks = [group.create_task(part(scope.at("part"), start)) for start in starts]
-        parts = [task.result() for task in tasks]
-        return (join(parts) if parts else field.zeros(0)).reshape(shape)
+        starts, parts = range(0, left.size, _PRODUCTS_AT_ONCE), [field.zeros(0)]
+        for number in range(0, len(starts), _UNCHECKED):
+            await _check_in_time(scope, number)
+            async with side_by_side() as group:
+                tasks = [
+                    group.create_task(part(scope.at("part"), start)) for start in starts[number : number + _UNCHECKED]
+                ]
+            parts += [task.result() for task in tasks]
+        return join(parts).reshape(shape)
 
     async def _matmul(self, scope: Party, field: Authenticated, x: FieldArray, y: FieldArray) -> FieldArray:
         rows, columns = x.shape[-2:-1], y.shape[-1:] if y.ndim > 1 else ()
@@ -280,11 +287,13 @@ class AuthenticatedOt:
         (height, inner), width = x.shape, y.shape[1]
         length = max(1, min(inner, _PRODUCTS_AT_ONCE // width))  # so much of the inner axis at once
         rows = max(1, _PRODUCTS_AT_ONCE // (width * length))
-        bands = []
+        bands, number = [], 0
         for top in range(0, height, rows):
             band = x[top : top + rows]
             total = field.zeros((len(band), width))
             for start in range(0, inner, length):
+                await _check_in_time(scope, number)
+                number += 1
                 part = np.ascontiguousarray(as_plain(band[:, start : start + length])).view(field.dtype).reshape(-1)
                 other = y[start : start + length]
                 made = await multiply_masks(
@@ -345,6 +354,12 @@ class AuthenticatedOt:
 
     async def leave(self, party: Party) -> None:
         """Nothing to say: nobody serves us."""
+
+
+async def _check_in_time(scope: Party, batches: int) -> None:
+    """Check what batches have left to be checked, at every 16th batch of a scope."""
+    if batches and batches % _UNCHECKED == 0:
+        await scope.verify()
 
 
 def _none(what: str) -> SecurityError:

@@ -119,6 +119,26 @@ def test_products_that_broadcast_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
         assert empty.shape == (0, 2)
 
 
+@pytest.mark.parametrize("product", [multiply, matmul])
+def test_many_batches_are_checked_in_between(product: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each leaves notes for the next check, and what one check can list is limited."""
+    monkeypatch.setattr(module, "_PRODUCTS_AT_ONCE", 1)
+    monkeypatch.setattr(module, "_UNCHECKED", 2)
+    y = np.arange(5).reshape(5, 1)
+    x = y if product is multiply else y.T
+
+    async def program(party: Party, _: Any) -> Any:
+        left, right = await shares_of(party, [x, y], 10)
+        await party.verify()
+        before = party.costs.by_step["checks/check"].rounds
+        result = await product(party, left, right)
+        return party.costs.by_step["checks/check"].rounds - before, await open_(party, result)
+
+    for rounds, found in malicious(program).results:
+        assert rounds >= 2 * 4  # five batches: before the third and the fifth
+        np.testing.assert_array_equal(found, x * y if product is multiply else x @ y)
+
+
 def test_sums_and_means() -> None:
     data = [np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, -6.0]]), np.array([[0.5, 0.25]])]
     whole = np.concatenate(data)
