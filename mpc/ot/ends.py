@@ -215,7 +215,8 @@ def extension_of(
     if transcript is None:
         return message, bits, keys
     kept = count - checking.SACRIFICED
-    return message + checking.proof(transcript.challenge(message), packed, keys), bits[:kept], keys[:kept]
+    answer = checking.proof(transcript.challenge(message), packed, keys, rows=chooser.rows(count))
+    return message + answer, bits[:kept], keys[:kept]
 
 
 def keys_of(offerer: Offerer, message: Buffer, transcript: Transcript | None) -> NDArray[np.uint64]:
@@ -234,6 +235,7 @@ def keys_of(offerer: Offerer, message: Buffer, transcript: Transcript | None) ->
     keys = offerer.extend(count, view[:length])
     if transcript is None:
         return keys
-    if not checking.check(transcript.challenge(view[:length]), keys, offerer.delta, view[length:]):
+    challenge, rows = transcript.challenge(view[:length]), offerer.rows(count)
+    if not checking.check(challenge, keys, offerer.delta, view[length:], rows=rows):
         raise ValueError("sent an extension that fails its check: it cheats")
     return keys[: count - checking.SACRIFICED]

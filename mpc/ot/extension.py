@@ -167,6 +167,10 @@ class Chooser:
         self.position += count
         return corrections.tobytes(), choices.view(np.uint8), keys.reshape(count, 2)
 
+    def rows(self, count: int) -> NDArray[np.uint64] | None:
+        """Return the rows of the last extension, of ``count`` transfers, if they are still here: until the next one."""
+        return self._room.last(_words(count))
+
     def __repr__(self) -> str:
         return f"Chooser(k={self.k}, position={self.position})"
 
@@ -264,6 +268,10 @@ class Offerer:
         self.position += count
         return keys.reshape(count, 2)
 
+    def rows(self, count: int) -> NDArray[np.uint64] | None:
+        """Return the rows of the last extension; see :meth:`Chooser.rows`."""
+        return self._room.last(_words(count))
+
     def __repr__(self) -> str:
         return f"Offerer(k={self.k}, position={self.position})"
 
@@ -341,6 +349,10 @@ class _Room:
             start += depth
         self._last = words, _Part(rows, bytes(8 * words), trees)
         return self._last[1]
+
+    def last(self, words: int) -> Words | None:
+        """Return the rows that were written last, if they have so many words."""
+        return self._last[1].rows if self._last is not None and self._last[0] == words else None
 
 
 # ---- base transfers of the other direction --------------------------------------------------------------------------

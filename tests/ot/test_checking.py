@@ -35,6 +35,23 @@ def test_honest_batches_pass(on: Loops) -> None:
         assert not checking.check(CHALLENGE[::-1], q, offerer.delta, answer, on)
 
 
+def test_rows_give_the_same_sums_as_keys(on: Loops) -> None:
+    chooser, offerer = ends(delta_bits(), on)
+    for count in (512, COUNT):
+        corrections, choices, t = chooser.extend(count)
+        q = offerer.extend(count, corrections)
+        answer = checking.proof(CHALLENGE, choices, t, on)
+        assert checking.proof(CHALLENGE, choices, t, on, rows=chooser.rows(count)) == answer
+        assert checking.check(CHALLENGE, q, offerer.delta, answer, on, rows=offerer.rows(count))
+        assert not checking.check(CHALLENGE[::-1], q, offerer.delta, answer, on, rows=offerer.rows(count))
+
+
+def test_rows_of_a_long_extension_are_gone() -> None:
+    chooser, _ = ends(delta_bits())
+    chooser.extend((1 << 16) + 128)
+    assert chooser.rows((1 << 16) + 128) is None
+
+
 def test_vector(on: Loops) -> None:
     """Frozen: both ends, and later versions, must make the same sums."""
     chooser, _ = ends(delta_bits(), on)
