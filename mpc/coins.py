@@ -54,6 +54,7 @@ async def toss(seat: Party, name: str = "coin") -> Prg:
         parts = await exchange(seat, f"{step}.show", part, cost)
         for other in seat.others:
             if commitments[other] != commitment(step, other, parts[other]):
+                guard.stop()  # there is no second throw
                 raise broken(other, step)
         guard.announced(step, parts)
     return Prg(digest_of(step.encode(), *(parts[rank] for rank in sorted(parts))))

@@ -19,7 +19,8 @@ same kind; that they saw other values than k changes nothing, so what was opened
 A piece of 2^20 values has a degree below 2^20 + 1, and further pieces have coins of their own. So whatever is wrong
 passes with probability below ``(2^20 + 2) / p``: 2^-106 in F127, 2^-40.9 in F61. Packed bits, whose MACs have 64 bits,
 are combined in another way (:mod:`mpc.authenticated_words`): 2^-44.9. Who fails once has ended the run: these are the
-numbers for a run, not for an opening.
+numbers for a run, not for an opening. They are for a dealer's MACs, of which honest parties send nothing; where parties
+make MACs themselves (:mod:`mpc.ot.macs`), and what they send depends on keys, that bound is the weaker one.
 
 What sigma_i tell. Each has a fresh sharing of zero added, so only their sum is seen; it is what the cheaters put in. If
 the check fails, the sum may tell about alpha, and the run ends: a guard that has failed once opens nothing any more.

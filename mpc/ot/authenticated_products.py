@@ -201,7 +201,9 @@ async def multiply_masks(
     f, coin = await macs.authenticate(scope.at("f"), field, base.matmul(chi, z_).reshape(1))
     rho = coin.stream("sacrifice").elements(base, (1,))
     step = scope.next_step("zero")
-    with guard.under_way(step):  # who has noted T has our part of e
+    # Who has noted T has our part of e. Batches are far smaller than what makes an opening check at once, which would
+    # wait for this very step.
+    with guard.under_way(step):
         masked = field.sub(field.mul(a, rho), second)
         e = await open_flat(scope, "masked", field, masked["value"], masked["mac"])
         tags = np.ascontiguousarray(fresh["mac"]), np.ascontiguousarray(c["mac"]), f["mac"]

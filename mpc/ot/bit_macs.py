@@ -19,8 +19,8 @@ cheat, together:
   the two. :func:`combined` finds it, as it finds all MACs that are off.
 - A holder chooses its Delta when the ends are set up, and never again. If it has chosen others towards two honest
   provers, the MACs of all bits of one of them are off by ``x_i d``. What the check makes of these bits is padded by 128
-  of them, and is not seen but in a sum with those of the other: it is found with probability ``1 - 2^-128``, whatever
-  the bits are.
+  of them, and is not seen but in a sum with those of the other: it is found with probability ``1 - 2^-64`` (the guard
+  compares a sum of 64 bits), whatever the bits are.
 
 **The check.** 128 more shared bits are a pad. A coin is tossed when everybody has received all messages that the MACs
 depend on. It makes a public linear map R from all bits that are checked to 128, a polynomial hash over GF(2^128), and

@@ -10,10 +10,13 @@ Sarkar, Weng, Wang, "QuickSilver", CCS 2021, section 4, for the polynomial ``x^2
 
 **Soundness.** The weights come from a coin that was tossed when all elements were fixed. If one is no bit, the
 coefficient of Delta^2 is not 0 but with probability 1/p, and then at most two Delta of all make the equation hold:
-3/p together. A prover that meant other elements at other digits of Delta makes it a polynomial in more unknowns, and
-passes where the digits are as it guessed: what it learns costs it as much in probability, and what passes is a bit
-for the Delta that are left (see :mod:`mpc.ot.macs`). Each holder convinces itself; that it is the same bit toward all
-is the check of the batch.
+3/p together, where the prover means one element at all digits of Delta. But it may mean others at other digits
+(:mod:`mpc.ot.correlated`), and no batch check looks at K', which may be M' and any function of Delta that is fixed when
+the coin is tossed. Such a function fits the equations of two coins, which differ by a polynomial of degree 2, for at
+most two keys. So among p keys, those that pass are on average at most ``sqrt(2 p) + 1``: a part of 2^-63. Where the
+bits themselves are off the line that the batch check finds (:mod:`mpc.ot.macs`, item 2), there are the fewer keys the
+more lines there are; with its counting by triples the part is below 2^-50. Each holder convinces itself; that it is the
+same bit toward all is the check of the batch.
 
 **What is shown** is uniform given what the holder knows: the second element by x', the first follows from it. For two
 holders who put together what they have, x' must differ between them.

@@ -190,6 +190,8 @@ class OffererEnd:
             keys = keys_of(self._offerer, message, self.transcript)
         except ValueError as error:
             self._failed = PeerError(f"party {self.other} {error}, at step {step!r}", rank=self.other, step=step)
+            if party.guard is not None:
+                party.guard.stop()  # nor a second guess
             raise self._failed from None
         self._blocks.append(_Block(self._made, np.zeros(len(keys), np.uint8), keys))
         self._made += len(keys)

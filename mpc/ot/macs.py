@@ -38,6 +38,11 @@ In F127, with two sums, 2^10 checks of 2^20 values each, and 2^10 batches, all o
 is nearly all of it. (MASCOT opens one sum.) It is our argument, for errors of any form. In F61 it shows 2^-15 only,
 so F61 is refused. What a cheater finds out of alpha_j by guesses that are right is counted in.
 
+The line, and so what x is, may be chosen when y has been opened, but only among lines that were there before: with a
+part beta of the keys on it, it is one of at most ``2 / beta``. What is said to be fixed when a coin is tossed later is
+one of so many; that adds ``beta + 4 / (beta p)``, 2^-62 for the best beta. The number of checks does not count apart
+from the number of values: the first term is ``sqrt(values / p)`` for all of a run.
+
 *Other honest parties.* Their keys are independent, so the same holds toward each. All have seen the same y (this is
 compared in the next check), which fits one x only, but for a probability of ``p^-SUMS``: nobody brings different
 elements toward different honest parties.

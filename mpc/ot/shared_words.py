@@ -9,8 +9,9 @@ of a shared bit is the product of the signs of what each party has of it, which 
 are the same is tested (:mod:`mpc.ot.tied_bits`).
 
 Threat model: all parties but one may cheat, together. A batch is in stock only after its check; what is opened with a
-product is checked with the rest of a run (:mod:`mpc.mac_check`). All together are off by at most 2^-40 for the buckets
-and 2^-44.9 for MACs, a run.
+product is checked with the rest of a run (:mod:`mpc.mac_check`). All together are off by at most 2^-40 for the buckets,
+2^-41 for the ties and 2^-44.9 for MACs: 2^-39.4 a run, to which each tie of up to 2^17 bits adds 2^-40.6 for what its
+sums hide, and signs their products (:mod:`mpc.ot.authenticated_products`).
 """
 
 from __future__ import annotations

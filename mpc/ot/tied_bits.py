@@ -13,8 +13,9 @@ whatever the numbers R are and however many other entries differ. All tests are 
 opened is held by MACs. An entry is tested as a whole: of what two cheaters have brought for one, both may differ. Where
 each party's bits matter, they are entries of their own.
 
-**Who learns what.** Each honest party's R is ``HIDING`` bits longer than the sum of its bits can be, so the sum of
-those in all ``TESTS`` is hidden up to ``TESTS 2^-HIDING`` < 2^-40. Its lowest bit is uniform, so the parity is.
+**Who learns what.** Each honest party's R is ``HIDING`` bits longer than the sum of its own bits can be, so the sum of
+those in all ``TESTS`` is hidden up to ``TESTS 2^-HIDING`` < 2^-40, each time. Its lowest bit is uniform, so the parity
+is.
 
 **What it costs.** ``TESTS (HIDING + log2 N + 1)`` proven bits from each party, for N entries: some 2,500 elements. It
 pays for many entries at a time.
