@@ -12,14 +12,22 @@ from mpc import (
     PeerError,
     SecurityError,
     argmax,
+    divide,
     equal,
+    exp,
     from_bits,
+    inverse_sqrt,
+    is_negative,
     less_than,
+    log,
     maximum,
     open_,
     prepare,
+    reciprocal,
+    select,
     sigmoid,
     sign,
+    sqrt,
     to_bits,
 )
 from mpc.bits import open_addends
@@ -50,6 +58,35 @@ def test_comparisons() -> None:
     expected = [X < Y, X == Y, np.sign(X), X + (1 << 21), np.maximum(X, Y), np.argmax(X)]
     for results, right in zip(zip(*joined(program).results, strict=True), expected, strict=True):
         np.testing.assert_array_equal(same(results), right)
+
+
+def test_elementary_functions_and_choices() -> None:
+    above, any_ = np.array([1.5, 7.0, 0.25]), np.array([2.0, -3.0, 0.5])
+
+    async def program(party: Party, _: Any) -> Any:
+        x, y = await shares_of(party, [above, any_], 10.0)
+        found = [
+            await reciprocal(party.at("reciprocal"), x, lower=0.25),
+            await divide(party.at("divide"), y, x, lower=0.25),
+            await sqrt(party.at("sqrt"), x),
+            await inverse_sqrt(party.at("inverse"), x, lower=0.25),
+            await log(party.at("log"), x, lower=0.25),
+            await exp(party.at("exp"), y, lower=-10.0, upper=10.0),
+            await select(party.at("select"), await is_negative(party.at("negative"), y), x, y),
+        ]
+        return await open_(party, *found)
+
+    expected = [
+        1 / above,
+        any_ / above,
+        np.sqrt(above),
+        above**-0.5,
+        np.log(above),
+        np.exp(any_),
+        np.where(any_ < 0, above, any_),
+    ]
+    for results, right in zip(zip(*joined(program).results, strict=True), expected, strict=True):
+        np.testing.assert_allclose(same(results), right, rtol=2e-7, atol=2e-7)
 
 
 async def some_of_it(party: Party, x: Any, y: Any) -> Any:
