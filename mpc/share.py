@@ -17,6 +17,8 @@ from mpc.errors import DataError, RangeError
 from mpc.masks import Masked, Structure
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from numpy.typing import NDArray
 
     from mpc.field import Field, FieldArray
@@ -298,7 +300,7 @@ class Share:
         terms = self.size // max(1, total.size) if self.size else 0
         return self._with(total, self._product_bound(f"sum of {terms} terms", terms))
 
-    def bounded_by(self, bound: float) -> Share:
+    def bounded_by(self, bound: float | Fraction) -> Share:
         """State a tighter public bound, in the units of the data.
 
         The caller vouches that it holds: proven, checked at the source, or checked on shares.
@@ -340,7 +342,7 @@ def _joined(shares: Sequence[Share], join: Any) -> Share:
     return first._with(values, max(share.magnitude for share in lifted), scale)
 
 
-def ceil_scaled(bound: float | np.integer[Any], scale: int) -> int:
+def ceil_scaled(bound: float | Fraction | np.integer[Any], scale: int) -> int:
     """Return ``ceil(bound * 2^scale)`` exactly, for a bound of any size; ``DataError`` if it is none."""
     if isinstance(bound, np.integer):
         bound = int(bound)

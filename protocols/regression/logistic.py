@@ -204,8 +204,9 @@ async def logistic_regression(
     Warns
     -----
     ConvergenceWarning
-        If the fit did not converge: too few steps, separable or collinear data. ``result.warnings`` says
-        what was found.
+        If the fit did not converge: too few steps, separable or collinear data (with ``partition="columns"`` also
+        a column that varies, but not in the rows that are complete at all parties). ``result.warnings`` says what was
+        found.
 
     Notes
     -----

@@ -87,7 +87,8 @@ async def poisson_regression(
     Warns
     -----
     ConvergenceWarning
-        If the fit did not converge: too few steps, collinear columns, a category in which all counts are 0.
+        If the fit did not converge: too few steps, collinear columns (with ``partition="columns"`` also one that
+        varies, but not in the rows that are complete at all parties), a category in which all counts are 0.
 
     Notes
     -----

@@ -39,7 +39,7 @@ def running(x: Share, bound: int) -> Share:
 
 def within(x: Share, bound: int) -> Share:
     """State a bound on the encoded integers, for which the caller vouches."""
-    return x.bounded_by(Fraction(bound, 1 << x.scale))  # type: ignore[arg-type]
+    return x.bounded_by(Fraction(bound, 1 << x.scale))
 
 
 def backwards(x: Share) -> Share:

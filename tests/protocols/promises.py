@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from contextlib import contextmanager
 from contextvars import ContextVar
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def watched() -> Iterator[Promises]:
     promises = Promises()
     original = Share.bounded_by
 
-    def bounded_by(self: Share, bound: float) -> Share:
+    def bounded_by(self: Share, bound: float | Fraction) -> Share:
         result = original(self, bound)
         if _rank.get(None) is not None:
             promises.record(self, result.magnitude)
