@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mpc.authenticated import Authenticated
 from mpc.opening import open_flat
 from mpc.ot._native import loops
 from mpc.ot.meeting import meet_again
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mpc.authenticated import Authenticated
     from mpc.field import FieldArray
     from mpc.ot.ends import ChooserEnd, OffererEnd
     from mpc.ot.pairs import Pairs
@@ -165,6 +165,14 @@ class Own(NamedTuple):
         return f"Own(size={self.bits.size})"
 
 
+def packed_field(scope: Party) -> Authenticated:
+    """Return what packed bits with MACs are made of, where parties may cheat."""
+    field = scope.over(W64)
+    if not isinstance(field, Authenticated):
+        raise TypeError("bits have MACs where parties may cheat")
+    return field
+
+
 class BitMacs:
     """Our ends with each other party, in which the low word of Delta is a summand of the key of W64.
 
@@ -204,7 +212,7 @@ class BitMacs:
         -----
         Cost for each pair: that of :func:`mpc.ot.meeting.meet_again`.
         """
-        field: Authenticated = scope.over(W64)  # type: ignore[assignment]
+        field = packed_field(scope)
         key = field.public_mac(_ONE)[0, :1]
         async with side_by_side() as group:  # the high words, which no MAC shows, differ
             deltas = {other: np.concatenate([_bits_of(key), random_bits(WORD_BITS)]) for other in scope.others}

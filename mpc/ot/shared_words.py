@@ -27,10 +27,10 @@ from mpc.coins import toss
 from mpc.opening import open_flat
 from mpc.ot.authenticated_products import Entries, multiply_masks
 from mpc.ot.bit_ands import make_products
-from mpc.ot.bit_macs import PAD, BitMacs, Bits, combined, join_bits, open_bits, random_bits
+from mpc.ot.bit_macs import PAD, BitMacs, Bits, combined, join_bits, open_bits, packed_field, random_bits
 from mpc.ot.common_stock import CommonStock
 from mpc.ot.tied_bits import bring, tie
-from mpc.words import W64, WORD_BITS, bit_planes, unpack_bits
+from mpc.words import WORD_BITS, bit_planes, unpack_bits
 
 if TYPE_CHECKING:
     from mpc.authenticated import Authenticated
@@ -84,7 +84,7 @@ class SharedWords:
             raise RuntimeError(_NO_SEAT)
         count = math.prod(shape)
         if not count:
-            return _field(scope).zeros(shape)
+            return packed_field(scope).zeros(shape)
         (words,) = await self._masks.take(scope, count)
         return words.reshape(shape)
 
@@ -102,7 +102,7 @@ class SharedWords:
         """
         if self._products is None:
             raise RuntimeError(_NO_SEAT)
-        field, shape = _field(scope), np.broadcast_shapes(a.shape, b.shape)
+        field, shape = packed_field(scope), np.broadcast_shapes(a.shape, b.shape)
         count = math.prod(shape)
         if not count:
             return field.zeros(shape)
@@ -234,11 +234,6 @@ class SharedWords:
 
 
 _NO_SEAT = "packed bits are made in a session"
-
-
-def _field(scope: Party) -> Authenticated:
-    field: Authenticated = scope.over(W64)  # type: ignore[assignment]
-    return field
 
 
 def _bits_of(field: Authenticated, summands: FieldArray) -> Bytes:

@@ -22,7 +22,7 @@ Operation = Literal["multiply", "matmul"]
 
 
 class Preprocessing(Protocol):
-    """The interface of the trust models: ``dealer`` and ``prss``.
+    """The interface of the trust models: ``dealer``, ``prss`` and ``ot``.
 
     Everything is taken in the order of the program, within the scope of ``party``, and is spent once
     taken, whatever becomes of the round it was meant for.
