@@ -23,6 +23,8 @@ from tests.ports import free_ports
 
 QUICK = Timing(first_pause=0.02, longest_pause=0.2, alive=1.0, silent=5.0, hello=2.0)
 NAMES = ("city", "north", "south")
+TOMORROW = (now() + datetime.timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+"""One deadline for a whole run: two studies of the same words are the same study, whatever second it is."""
 
 
 class World:
@@ -85,7 +87,6 @@ class World:
 
 
 def study_fields(names: tuple[str, ...] = NAMES) -> dict[str, Any]:
-    deadline = now() + datetime.timedelta(days=1)
     return {
         "format": 1,
         "title": "Age",
@@ -95,7 +96,7 @@ def study_fields(names: tuple[str, ...] = NAMES) -> dict[str, Any]:
         "recipients": list(names),
         "preprocessing": "prss",
         "disclosure": "none",
-        "deadline": deadline.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "deadline": TOMORROW,
         "columns": [{"name": "age", "type": "number", "lower": 0.0, "upper": 120.0}],
         "analyses": [{"name": "mean age", "protocol": "mean", "columns": ["age"]}],
     }
