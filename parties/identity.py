@@ -18,12 +18,14 @@ import os
 import secrets
 import ssl
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from parties.errors import IdentityError
@@ -194,9 +196,37 @@ def _write_all(handle: int, content: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
+@contextlib.contextmanager
+def strict_certificates() -> Iterator[None]:
+    """Take certificates for wrong of which the library only warns, such as those with a negative serial number.
+
+    Raises
+    ------
+    ValueError
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        try:
+            yield
+        except CryptographyDeprecationWarning as warning:
+            raise ValueError(str(warning)) from None
+
+
+def parse_certificate(certificate: bytes) -> x509.Certificate:
+    """Read a certificate in DER, also somebody else's.
+
+    Raises
+    ------
+    ValueError
+        It is none, or breaks the rules of certificates (RFC 5280).
+    """
+    with strict_certificates():
+        return x509.load_der_x509_certificate(certificate)
+
+
 def _parse(certificate: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(certificate)
+        return parse_certificate(certificate)
     except ValueError:
         raise IdentityError("a pinned certificate is not an X.509 certificate in DER") from None
 

@@ -23,7 +23,7 @@ from parties.errors import IdentityError
 from parties.governance.canonical import separated
 from parties.governance.errors import KeyFileError
 from parties.governance.files import make_private_directory, read_bounded, replace, shown, write_new
-from parties.identity import Identity, host_name, make_identity
+from parties.identity import Identity, host_name, make_identity, parse_certificate, strict_certificates
 
 LIFETIME = datetime.timedelta(days=825)
 WARN_BEFORE = datetime.timedelta(days=30)
@@ -116,7 +116,7 @@ class NodeKey:
 
     def renew(self, name: str | None = None, lifetime: datetime.timedelta = LIFETIME) -> NodeKey:
         """Return the same key with a new certificate: the old one with new dates (and a new name, if given)."""
-        old = x509.load_der_x509_certificate(self.identity.certificate)
+        old = parse_certificate(self.identity.certificate)
         common = common_name(self.identity.certificate) if name is None else _common_name(name)
         # No two subjects are alike: of two pinned certificates with one subject, OpenSSL finds one only.
         subject = x509.Name(
@@ -235,7 +235,7 @@ def load_certificate(path: Path) -> bytes:
 
 def certificate_pem(certificate: bytes) -> str:
     """Write a certificate as PEM."""
-    parsed = x509.load_der_x509_certificate(certificate)
+    parsed = parse_certificate(certificate)
     return parsed.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
@@ -248,7 +248,8 @@ def certificate_der(pem: str) -> bytes:
     """
     refused = KeyFileError("this is not a certificate of a node in PEM")
     try:
-        parsed = x509.load_pem_x509_certificates(pem.encode("ascii"))
+        with strict_certificates():
+            parsed = x509.load_pem_x509_certificates(pem.encode("ascii"))
         if len(parsed) != 1:
             raise refused
         certificate = parsed[0].public_bytes(serialization.Encoding.DER)
@@ -269,7 +270,7 @@ def public_key(certificate: bytes) -> Ed25519PublicKey:
         If the bytes are not a certificate of an Ed25519 key.
     """
     try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
+        key = parse_certificate(certificate).public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise KeyFileError("this is not an X.509 certificate in DER") from None
     if not isinstance(key, Ed25519PublicKey):
@@ -284,7 +285,7 @@ def key_id_of(certificate: bytes) -> str:
 
 def common_name(certificate: bytes) -> str:
     """Return the common name that a certificate states, for people; nothing depends on it."""
-    names = x509.load_der_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    names = parse_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     value = names[0].value if names else ""
     return value if isinstance(value, str) else ""
 
@@ -292,7 +293,7 @@ def common_name(certificate: bytes) -> str:
 def expiry(certificate: bytes) -> Validity:
     """Return from when to when a certificate (DER) is valid."""
     try:
-        parsed = x509.load_der_x509_certificate(certificate)
+        parsed = parse_certificate(certificate)
     except ValueError:
         raise KeyFileError("this is not an X.509 certificate in DER") from None
     return Validity(parsed.not_valid_before_utc, parsed.not_valid_after_utc)

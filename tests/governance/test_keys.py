@@ -3,6 +3,7 @@
 import datetime
 import errno
 import os
+import ssl
 import stat
 from pathlib import Path
 
@@ -208,7 +209,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["two", "none", "bytes", "signature", "other"])
+@pytest.mark.parametrize("change", ["two", "none", "bytes", "signature", "serial", "other"])
 def test_what_is_no_certificate_of_ours_is_refused(tmp_path: Path, change: str) -> None:
     pem = certificate_pem(KEY.certificate)
     if change == "two":
@@ -221,6 +222,12 @@ def test_what_is_no_certificate_of_ours_is_refused(tmp_path: Path, change: str) 
         der = bytearray(KEY.certificate)
         der[-1] ^= 1
         pem = certificate_pem(bytes(der))
+    elif change == "serial":  # negative, of which the library only warns
+        der = bytearray(KEY.certificate)
+        der[der.index(b"\xa0\x03\x02\x01\x02") + 7] |= 0x80  # behind the version, its tag and its length
+        pem = ssl.DER_cert_to_PEM_cert(bytes(der))
+        with pytest.raises(KeyFileError, match="this is not an X"):
+            key_id_of(bytes(der))
     else:
         pem = "\u00fc" + pem
     with pytest.raises(KeyFileError, match="not a certificate of a node"):
