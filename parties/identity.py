@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.utils import CryptographyDeprecationWarning
@@ -31,6 +32,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from parties.errors import IdentityError
 
 THROW_AWAY_LIFETIME = datetime.timedelta(days=3)
+# What the library says of certificates that break the rules (RFC 5280), beside ValueError.
+_WRONG = (
+    CryptographyDeprecationWarning,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +127,11 @@ def host_name(certificate: bytes) -> str:
         If the certificate was not made for that name.
     """
     parsed = _parse(certificate)
-    name = host_name_of_hash(_key_hash(parsed.public_key()))
     try:
-        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+        with strict_certificates():
+            name = host_name_of_hash(_key_hash(parsed.public_key()))
+            names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except ValueError:
         raise IdentityError("a certificate does not carry the name of its key") from None
     if names.get_values_for_type(x509.DNSName) != [name]:
         raise IdentityError("a certificate does not carry the name of its key")
@@ -203,13 +214,14 @@ def strict_certificates() -> Iterator[None]:
     Raises
     ------
     ValueError
+        Whatever is wrong with a certificate that is read in here, or with a part of it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", CryptographyDeprecationWarning)
         try:
             yield
-        except CryptographyDeprecationWarning as warning:
-            raise ValueError(str(warning)) from None
+        except _WRONG as wrong:
+            raise ValueError(str(wrong)) from None
 
 
 def parse_certificate(certificate: bytes) -> x509.Certificate:

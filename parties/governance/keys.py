@@ -6,9 +6,11 @@ with new dates: same key, same key id, same host name.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,13 +252,15 @@ def certificate_der(pem: str) -> bytes:
     try:
         with strict_certificates():
             parsed = x509.load_pem_x509_certificates(pem.encode("ascii"))
-        if len(parsed) != 1:
-            raise refused
-        certificate = parsed[0].public_bytes(serialization.Encoding.DER)
-        parsed[0].verify_directly_issued_by(parsed[0])
+            if len(parsed) != 1:
+                raise refused
+            certificate = parsed[0].public_bytes(serialization.Encoding.DER)
+            parsed[0].verify_directly_issued_by(parsed[0])
         host_name(certificate)
         public_key(certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, IdentityError):
+        common_name(certificate)
+        expiry(certificate)
+    except (ValueError, TypeError, InvalidSignature, IdentityError, KeyFileError):
         raise refused from None
     return certificate
 
@@ -269,10 +273,8 @@ def public_key(certificate: bytes) -> Ed25519PublicKey:
     KeyFileError
         If the bytes are not a certificate of an Ed25519 key.
     """
-    try:
+    with _readable():
         key = parse_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyFileError("this is not an X.509 certificate in DER") from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyFileError("this is not the certificate of an Ed25519 key")
     return key
@@ -285,18 +287,26 @@ def key_id_of(certificate: bytes) -> str:
 
 def common_name(certificate: bytes) -> str:
     """Return the common name that a certificate states, for people; nothing depends on it."""
-    names = parse_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    with _readable():
+        names = parse_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     value = names[0].value if names else ""
     return value if isinstance(value, str) else ""
 
 
 def expiry(certificate: bytes) -> Validity:
     """Return from when to when a certificate (DER) is valid."""
-    try:
+    with _readable():
         parsed = parse_certificate(certificate)
+        return Validity(parsed.not_valid_before_utc, parsed.not_valid_after_utc)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        with strict_certificates():
+            yield
     except ValueError:
         raise KeyFileError("this is not an X.509 certificate in DER") from None
-    return Validity(parsed.not_valid_before_utc, parsed.not_valid_after_utc)
 
 
 def verify(signer: bytes | Ed25519PublicKey, domain: str, content: bytes, signature: bytes) -> bool:

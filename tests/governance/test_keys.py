@@ -1,5 +1,6 @@
 """Keys: on disk for their owner alone, certificates that begin and end, renewal that keeps who we are."""
 
+import contextlib
 import datetime
 import errno
 import os
@@ -7,10 +8,13 @@ import ssl
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from parties.errors import IdentityError
 from parties.governance.errors import GovernanceError, KeyFileError
 from parties.governance.keys import (
     NodeKey,
@@ -236,6 +240,28 @@ def test_what_is_no_certificate_of_ours_is_refused(tmp_path: Path, change: str) 
     file.write_text(pem, "utf-8")
     with pytest.raises(KeyFileError, match="not a certificate of a node"):
         load_certificate(file)
+
+
+def test_whatever_byte_of_a_certificate_is_changed_the_errors_are_ours(rng: np.random.Generator) -> None:
+    """Also where it is signed anew, as its owner can."""
+    original = KEY.certificate
+    signed = x509.load_der_x509_certificate(original).tbs_certificate_bytes
+    start, private = original.index(signed), serialization.load_pem_private_key(KEY.identity.key, None)
+    refused = 0
+    for place in range(len(original)):
+        for bits in {1, 0x80, *map(int, rng.integers(1, 256, 4))}:
+            changed = bytearray(original)
+            changed[place] ^= bits
+            again = private.sign(bytes(changed[start : start + len(signed)]))  # type: ignore[union-attr,call-arg]
+            for der in (bytes(changed), bytes(changed[: -len(again)]) + again):
+                for read in (host_name, key_id_of, common_name, expiry):
+                    with contextlib.suppress(GovernanceError, IdentityError):
+                        read(der)
+                try:
+                    certificate_der(ssl.DER_cert_to_PEM_cert(der))
+                except KeyFileError:
+                    refused += 1
+    assert refused > 4 * len(original)
 
 
 def test_signatures_are_bound_to_domain_content_and_key() -> None:
