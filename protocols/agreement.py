@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpc import AgreementError, Party, PeerError
+from protocols.cheating import refuse_unexamined
 
 _MESSAGE_LIMIT = 256 * 1024
 _LARGEST_COUNT = 1 << 40
-# Whatever parties share within bounds, nothing that these open under a mask is larger than it should be.
-_HOLD_AGAINST_CHEATERS = ("secure_sum", "secure_mean")
-_EXAMINED = " and ".join(_HOLD_AGAINST_CHEATERS)
 
 
 async def agree(
@@ -42,16 +40,14 @@ async def agree(
     PeerError
         A peer sent what is no declaration.
     SecurityError
-        Before anything is sent: the protocol has not been shown to hold where parties may cheat.
+        Before anything is sent: the protocol has not been shown to hold where parties may cheat; see
+        :mod:`protocols.cheating`.
 
     Notes
     -----
     Cost: 1 round; one short message to each party; no element.
     """
-    if protocol not in _HOLD_AGAINST_CHEATERS:
-        party.semi_honest_only(
-            protocol, f"its bounds rest on numbers that belong together, and only {_EXAMINED} do without"
-        )
+    refuse_unexamined(party, protocol, terms)
     ours = dict(counts or {})
     common = {"protocol": protocol, **{name: _plain(value) for name, value in terms.items()}}
     message = json.dumps([common, ours], separators=(",", ":")).encode()

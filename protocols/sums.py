@@ -10,10 +10,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import F127, DataError, Party, Share, concatenate, less_than, multiply, open_, truncate
+from mpc import F127, AgreementError, DataError, Party, Share, concatenate, less_than, multiply, open_, truncate
 from mpc.normalise import normalise
 from mpc.series import evaluate, reciprocal_series
 from protocols.agreement import agree
+from protocols.cheating import added_up
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.pools.arrays import (
     DEFAULT_EXPONENT,
@@ -33,6 +34,9 @@ from protocols.shares import sum_of
 
 # Fraction bits of a sum, counted from the bound: a float64 of the bound's size keeps all its bits.
 _SUM_SCALE = 80
+# What a party may have where parties may cheat, and a bound with room for rounding.
+_MOST_ROWS = 1 << 48
+_WITH_ROUNDING = 1 + 2.0**-40
 _VARIANCE_SCALE = 76
 _COARSE_VARIANCE = 2.0**-50
 # With a secret count: at most this many rows, in bits.
@@ -186,7 +190,7 @@ async def secure_mean(
         found = await _mean_of_secret_count(party, sums, len(array), exponents, release)
         return found if array.ndim == 2 or found is None else float(found[0])
     shared, exponents = await _share_sums(party, total, kind_of(array), bounds)
-    rows = await _share_total(party, np.int64(len(array)), bound=F127.half // party.size)
+    rows = await added_up(party, np.int64(len(array)), F127.half // party.size, cheating=_MOST_ROWS)
     sums, n = await open_(party, shared, rows, to=release.to)
     if n is None:
         return None
@@ -195,6 +199,10 @@ async def secure_mean(
     means = np.asarray(sums / int(n), dtype=np.float64)
     if exponents is not None:
         means = np.ldexp(means, exponents)
+    if party.security != "semi-honest" and bounds is not None and (abs(means) > bounds * _WITH_ROUNDING).any():
+        raise AgreementError(
+            "secure_mean: a mean is beyond its bound: some party gave a sum that does not fit its number of rows"
+        )
     return means if array.ndim == 2 else float(means)
 
 

@@ -175,8 +175,8 @@ class Study(Strict):
             analysis.check(schema)
             if self.security == "malicious" and not analysis.holds_against_cheaters:
                 raise ValueError(
-                    f"analysis {analysis.name} does not run with security 'malicious'; sums and means do "
-                    "(with count = 'total'), and so may a program"
+                    f"analysis {analysis.name} does not run with security 'malicious'; sums, means (with count = "
+                    "'total'), proportions, histograms and contingency tables do, and so may a program"
                 )
         if self.security == "malicious" and preset.dominance:
             raise ValueError(f"disclosure control {self.disclosure!r} does not run with security 'malicious'")

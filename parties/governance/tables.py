@@ -163,6 +163,11 @@ class Proportion(OfRows):
     column: ColumnName
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
+    @property
+    def holds_against_cheaters(self) -> bool:
+        """See :class:`parties.governance.analysis.Analysis`."""
+        return True
+
     def check(self, schema: Schema) -> None:
         self._take(schema, [self.column], FACTORS)
 
@@ -208,6 +213,11 @@ class Histogram(OfRows):
             raise ValueError("the edges of a histogram increase")
         return self
 
+    @property
+    def holds_against_cheaters(self) -> bool:
+        """See :class:`parties.governance.analysis.Analysis`."""
+        return True
+
     def check(self, schema: Schema) -> None:
         self._take(schema, [self.column], ("number", "integer"))
 
@@ -245,6 +255,11 @@ class ContingencyTable(OfRows):
     columns: ColumnName
     strata: ColumnName | None = None
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @property
+    def holds_against_cheaters(self) -> bool:
+        """See :class:`parties.governance.analysis.Analysis`."""
+        return True
 
     def check(self, schema: Schema) -> None:
         names = [self.rows, self.columns, *([self.strata] if self.strata else [])]

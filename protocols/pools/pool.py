@@ -230,6 +230,30 @@ class Pool(ABC):
         opened = np.asarray(await open_(scope, counts), dtype=np.int64)
         return np.ones_like(opened) if self.party.rehearsing else opened
 
+    async def table(self, *factors: str) -> tuple[Sizes, Share]:
+        """Check the rules for numbers of rows, open how many there are, and count them.
+
+        Parameters
+        ----------
+        *factors : str
+            All variables of the pool, each categorical.
+
+        Returns
+        -------
+        Sizes, Share
+            See :meth:`open_sizes` and :meth:`counts`; the counts add up to the complete rows, also where parties may
+            cheat.
+
+        Raises
+        ------
+        DisclosureError
+            See :meth:`open_sizes`.
+        AgreementError
+            Where parties may cheat, and one of them gave counts that no data have; no cell was opened.
+        """
+        sizes = await self.open_sizes()
+        return sizes, await self.counts(*factors)
+
     # ---- what analyses are made of --------------------------------------------------------------
 
     @abstractmethod

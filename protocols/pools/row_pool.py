@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc import AgreementError, DataError, Party, Share, concatenate
+from mpc import AgreementError, DataError, Party, PeerError, Share, concatenate
 from protocols.agreement import agree, announce
+from protocols.cheating import added_up, require_whole
 from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.pools.blocks import Spread, blocks, in_units
+from protocols.pools.labels import label
 from protocols.pools.moments import Moments, row_moments
-from protocols.pools.pool import INPUT_SCALE, ROW_BITS, Pool, pair_rules, value_rules
+from protocols.pools.pool import INPUT_SCALE, ROW_BITS, Pool, Sizes, pair_rules, value_rules
 from protocols.pools.variables import Categorical, Label, Numeric, Variable, check_rows, ordered
 from protocols.release.disclosure import Release, check, dominated, hold, refusal, short_of
-from protocols.shares import sum_of
 
 
 class RowPool(Pool):
@@ -91,8 +92,11 @@ class RowPool(Pool):
 
     async def check(self, *, parameters: int = 0) -> None:
         """See :class:`protocols.pools.pool.Pool`."""
-        scope = self.party.at("disclosure")
-        await check(scope, self.release.disclosure, self.protocol, rows=self.rows, parameters=parameters)
+        scope, used = self.party.at("disclosure"), self.shared_sizes()[0]
+        counted = None if self.party.security == "semi-honest" else used
+        await check(
+            scope, self.release.disclosure, self.protocol, rows=self.rows, counted=counted, parameters=parameters
+        )
 
     @property
     def rows_are_secret(self) -> bool:
@@ -169,6 +173,14 @@ class RowPool(Pool):
             table += np.bincount(cells, minlength=len(table))
         return await total(self.party.at("counts"), table.reshape(shape))
 
+    async def table(self, *factors: str) -> tuple[Sizes, Share]:
+        """See :class:`protocols.pools.pool.Pool`; where parties may cheat, all give their counts first."""
+        if self.party.security == "semi-honest":
+            return await super().table(*factors)
+        counts = await self.counts(*factors)
+        await require_whole(self.party.at("whole"), self.protocol, self.shared_sizes()[0], counts)
+        return await self.open_sizes(), counts
+
     async def moments(self, what: str, by: str | None = None, sizes: NDArray[np.int64] | None = None) -> Moments:
         """See :class:`protocols.pools.pool.Pool`."""
         exponents = self.exponents[what]
@@ -203,7 +215,7 @@ class RowPool(Pool):
 
 
 async def total(party: Party, ours: NDArray[Any]) -> Share:
-    """Add up the parties' counts, each of which knows its own.
+    """Add up the parties' counts, each of which knows its own; see :func:`protocols.cheating.added_up`.
 
     Raises
     ------
@@ -213,7 +225,7 @@ async def total(party: Party, ours: NDArray[Any]) -> Share:
     most = (1 << ROW_BITS) // party.size
     if ours.size and ours.max() > most:
         raise DataError(f"party {party.rank}: more than {most} rows")
-    return sum_of(await party.share(ours.astype(np.int64), bound=most, shape=ours.shape))
+    return await added_up(party, ours.astype(np.int64), most)
 
 
 def indicators(codes: NDArray[np.int64], categories: int) -> NDArray[np.int64]:
@@ -276,7 +288,7 @@ async def with_categories(
     said = await announce(party, "labels", ours)
     done = dict(variables)
     for what, variable in open_ones.items():
-        labels_of = [checked_labels(one.get(what)) for one in said]
+        labels_of = [_labels_of(rank, one.get(what), told=release.disclosure is None) for rank, one in enumerate(said)]
         if any(labels is None for labels in labels_of):
             raise DataError(
                 f"{protocol}: {what} has other labels than 0 and 1, and nobody declared its categories; under a "
@@ -289,10 +301,21 @@ async def with_categories(
     return done
 
 
+def _labels_of(rank: int, said: Any, *, told: bool) -> tuple[Label, ...] | None:
+    """Check what a party announced of a variable's labels; None where it does not tell them."""
+    if said is None or (not told and said != [0, 1]):
+        return None
+    found = checked_labels(said)
+    if found is None:
+        raise PeerError(f"party {rank} announced no valid labels", rank=rank, step="announce/labels")
+    return found
+
+
 def checked_labels(said: Any) -> tuple[Label, ...] | None:
-    """Return what a peer announced if it is a list of labels, else None."""
-    if not isinstance(said, list):
+    """Return what a peer announced if it is a list of labels as we would give them, else None."""
+    if not isinstance(said, list) or not all(type(one) in (int, str) for one in said):
         return None
-    if not all(type(one) is int or (isinstance(one, str) and len(one) <= 100 and one.isprintable()) for one in said):
+    try:
+        return tuple(said) if all(label(one, rank=0, what="labels") == one for one in said) else None
+    except DataError:
         return None
-    return tuple(said)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc import F127, Party, Share, SottovoceError, concatenate, less_than, open_
+from protocols.cheating import added_up
 from protocols.shares import sum_of
 
 _FIELD = F127
@@ -228,6 +229,7 @@ async def check(
     rows: int,
     columns: NDArray[np.generic] | None = None,
     parts: NDArray[np.float64] | None = None,
+    counted: Share | None = None,
     parameters: int = 0,
 ) -> None:
     """Raise at all parties if a result must not be opened.
@@ -247,6 +249,9 @@ async def check(
     parts : numpy.ndarray, optional
         The same rows in units of the agreed bounds, so at most 1 in size, where the sums are opened: for
         ``dominance``, which takes them.
+    counted : Share, optional
+        Shape (1,): the rows of all parties, where more is known of it than that each says how many it has; the rule on
+        rows is held to these then.
     parameters : int
         Coefficients of a regression.
 
@@ -259,8 +264,8 @@ async def check(
     -----
     All parties learn one bit, whether all rules hold; which does not, how many rows there are and whose
     they are stays shared. Each party caps its counts at the threshold before it shares them, as the sum
-    reaches the threshold if and only if the capped ones do. Semi-honest; statistical masking as in
-    :func:`mpc.less_than`.
+    reaches the threshold if and only if the capped ones do. Statistical masking as in :func:`mpc.less_than`. Where
+    parties may cheat, each can say of any rule by itself what some rows would let it say, and nothing else.
     Cost: no preprocessing and no round without a rule. Otherwise with q rules (one each for rows and
     parties, two a column) a comparison of q entries and, if q > 1, one of a single entry; 1 bit opened.
     With ``dominance`` also one of ``parties * columns`` entries.
@@ -268,10 +273,16 @@ async def check(
     if disclosure is None:
         return
     rules = disclosure.rules(parameters=parameters, cells=columns is not None, sums=parts is not None)
-    ours, needed = quotas(disclosure, rows, columns, parameters=parameters)
+    a_party, most = 1, None
+    if party.security != "semi-honest":
+        # Nobody counts as several: a party may bring up to the largest threshold, and that is what one party counts.
+        most = max(disclosure.rows_needed(parameters), disclosure.minimum_cell, 1)
+        a_party = most = most + most % 2
+    ours, needed = quotas(disclosure, rows, columns, parameters=parameters, a_party=a_party)
     fails = []
     if ours.size:
-        fails.append(await short_of(party.at("counts"), ours, needed))
+        held_to = counted if disclosure.rows_needed(parameters) else None
+        fails.append(await short_of(party.at("counts"), ours, needed, most, held_to))
     if disclosure.dominance and parts is not None and parts.shape[1]:
         fails.append(await dominated(party.at("dominance"), parts, Fraction(str(disclosure.dominance))))
     if fails and not await hold(party, concatenate(fails, axis=-1)):
@@ -342,7 +353,12 @@ def refusal(disclosure: Disclosure, protocol: str, rules: list[str], *, known: b
 
 
 def quotas(
-    disclosure: Disclosure, rows: int | None, columns: NDArray[np.generic] | None, *, parameters: int = 0
+    disclosure: Disclosure,
+    rows: int | None,
+    columns: NDArray[np.generic] | None,
+    *,
+    parameters: int = 0,
+    a_party: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return what we contribute to each threshold, and the thresholds: rows, parties, two a column.
 
@@ -354,6 +370,8 @@ def quotas(
     columns : numpy.ndarray, optional
         Shape (rows, columns).
     parameters : int
+    a_party : int
+        What a party with rows counts.
 
     Notes
     -----
@@ -365,7 +383,7 @@ def quotas(
     if rows is not None:
         for mine, threshold in [
             (rows, disclosure.rows_needed(parameters)),
-            (int(rows > 0), disclosure.minimum_parties),
+            (a_party * int(rows > 0), a_party * disclosure.minimum_parties),
         ]:
             if threshold:
                 ours.append(min(mine, threshold))
@@ -388,9 +406,21 @@ async def hold(party: Party, fails: Share) -> bool:
     return not np.asarray(await open_(party, failing)).any()
 
 
-async def short_of(party: Party, ours: NDArray[np.int64], needed: NDArray[np.int64]) -> Share:
-    """Return 1 where the parties' contributions do not add up to what is needed, else 0."""
-    total = sum_of(await party.share(ours, bound=int(needed.max()), field=_FIELD, shape=needed.shape))
+async def short_of(
+    party: Party,
+    ours: NDArray[np.int64],
+    needed: NDArray[np.int64],
+    most: int | None = None,
+    first: Share | None = None,
+) -> Share:
+    """Return 1 where the parties' contributions do not add up to what is needed, else 0.
+
+    A party contributes from 0 to ``most``, by default the largest of what is needed; ``first``, of shape (1,), stands
+    for what they contribute to the first threshold.
+    """
+    total = await added_up(party, ours, int(needed.max()) if most is None else most, field=_FIELD)
+    if first is not None:
+        total = concatenate([first, total[1:]])
     return await less_than(party, total, needed)
 
 

@@ -124,7 +124,9 @@ async def open_counts(
     withheld; each then has at least w + 1 values, too.
     What does not hold: the values need not be equally likely, and who contributed rows knows of these. Totals over
     other parts of the table that somebody learns elsewhere are not covered, nor tables of nearly the same rows. With
-    fewer than w rows, or a minimum of 1, there are no w + 1 values. Semi-honest.
+    fewer than w rows, or a minimum of 1, there are no w + 1 values.
+    Parties may cheat where counts are known not to be negative and their sum is below 2^33: every bit that is opened on
+    the way is checked before the next (:mod:`protocols.cheating`).
     Cost without a rule: 1 round, ``cells + lines`` elements. With a minimum: a comparison of all cells, ``cells + 1``
     elements, and what is shown; where cells are withheld, a comparison with an entry for each set (at most one for each
     line of a partition, and about ``log2(cells) + 1``), and a bit for each pattern; at each of these two steps at
@@ -247,8 +249,10 @@ async def rounded(party: Party, counts: Share, base: int) -> Share:
 
     Notes
     -----
-    Nothing is revealed. Cost: one truncation and one comparison of about ``pieces + 5`` entries for each count, with
-    the pieces of a mask: n with a dealer, C(n, t) with prss.
+    Nothing is revealed. A truncation adds up what it makes of each party's integers, rounded to the nearest, so its
+    error has the same bound whichever these are, also those of a party that cheats.
+    Cost: one truncation and one comparison of about ``pieces + 5`` entries for each count, with the pieces of a mask: n
+    with a dealer, C(n, t) with prss.
     """
     shifted = (counts + base // 2).bounded_by((1 << _COUNT_BITS) + base)
     factor = round((1 << _QUOTIENT_BITS) / base)

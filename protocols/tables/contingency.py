@@ -198,7 +198,7 @@ async def contingency_table(
     of all cells and their totals (with strata: of the layers, and over them), as far as they are not withheld.
     All statistics are functions of the counts that were opened, computed in the clear at the recipients: of rounded
     counts, where they are rounded (then without exact tests). Where a cell is withheld, what is made of it is NaN.
-    Semi-honest. Counts are exact.
+    Counts are exact. Parties may cheat, where rows are split: see :mod:`protocols.cheating`.
     Cost with r x c cells, declared categories and rows: 5 rounds in all; 3 + (r + 1)(c + 1) elements opened, with s
     strata 4 + (r + 1)(c + 1)(s + 1); and what a disclosure control takes. With columns and q rows: ``q (r + c)``
     elements and a product of matrices more, with strata ``q (s + r)`` more and products of ``q s r`` entries.
@@ -224,8 +224,7 @@ async def contingency_table(
         kinds=dict.fromkeys(given, Categorical),
         terms={"confidence": confidence, "difference": difference},
     )
-    sizes = await made.open_sizes()
-    counts = await made.counts(*given)
+    sizes, counts = await made.table(*given)
     opened = await open_counts(party.at("cells"), counts.reshape(-1), _lines(counts.shape), release)
     if opened is None:
         return None

@@ -117,7 +117,8 @@ async def histogram(
     Bins are half open, but for the last one, which has both its edges: the rule of ``numpy.histogram``. What lies
     below the first edge and above the last is counted as well.
     Whoever holds a value finds its bin in the clear. All parties learn n, how many values are missing, and with a
-    minimum cell which counts are withheld; the recipients learn the counts. Semi-honest. Exact.
+    minimum cell which counts are withheld; the recipients learn the counts. Exact. Parties may cheat, where rows are
+    split: see :mod:`protocols.cheating`.
     Cost with rows and k bins: 5 rounds in all, 2 + k + 3 elements opened, and what a disclosure control takes.
     """
     edges = _checked_edges(bins)
@@ -149,8 +150,8 @@ async def histogram(
         kinds={"x": Categorical},
         terms={"bins": edges.tolist(), "outside": outside},
     )
-    sizes = await made.open_sizes()
-    opened = await open_counts(party.at("cells"), await made.counts("x"), lines_of((k,)), release)
+    sizes, counted = await made.table("x")
+    opened = await open_counts(party.at("cells"), counted, lines_of((k,)), release)
     if opened is None:
         return None
     below, above, counts = math.nan, math.nan, opened.counts

@@ -119,9 +119,10 @@ async def proportion(
     -----
     All parties learn n, how many values are missing, what the pool tells (declared categories; without them the
     labels at each party), and with a minimum cell which cells are withheld. The recipients learn the counts, of
-    which estimates and intervals are functions (of rounded counts, where they are rounded). Semi-honest.
-    Exact. Cost with rows and declared categories: 5 rounds in all, 2 + k + 1 elements opened, and what a disclosure
-    control takes; see :func:`protocols.release.suppression.open_counts`.
+    which estimates and intervals are functions (of rounded counts, where they are rounded). Exact. Parties may cheat,
+    where rows are split: see :mod:`protocols.cheating`.
+    Cost with rows and declared categories: 5 rounds in all, 2 + k + 1 elements opened, and what a disclosure control
+    takes; see :func:`protocols.release.suppression.open_counts`.
     """
     confidence = checked_confidence(confidence)
     if method not in _METHODS:
@@ -141,8 +142,7 @@ async def proportion(
     shown = made.categories["values"]
     if level is not None and level not in shown:
         raise DataError("proportion: level is none of the categories")
-    sizes = await made.open_sizes()
-    counts = await made.counts("values")
+    sizes, counts = await made.table("values")
     if level is not None:
         one = counts[shown.index(level)].reshape(1)
         counts, shown = concatenate([one, counts.sum().reshape(1) - one]), (level, "(all others)")

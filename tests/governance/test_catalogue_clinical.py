@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mpc import Party
+from mpc.memory import run_in_memory
 from parties.data.columns import Table
+from parties.governance.catalogue import run_analyses
 from parties.governance.errors import StudyError
 from parties.governance.studies import parse_study
 from protocols import DisclosureError
@@ -302,6 +305,52 @@ def test_the_largest_that_is_accepted_is_computed() -> None:
     grid = "grid = [0, 50, 0.00500025]"
     curves = f'protocol = "kaplan_meier"\ntime = "months"\nevent = "died"\n{grid}'
     assert result(curves)["protocol"] == "kaplan_meier"
+
+
+TABLES_OF_A_STUDY = """
+[[analyses]]
+name = "parts"
+protocol = "proportion"
+column = "stage"
+
+[[analyses]]
+name = "ages"
+protocol = "histogram"
+column = "age"
+edges = [40, 50, 70, 94, 95]
+
+[[analyses]]
+name = "by treatment"
+protocol = "contingency_table"
+rows = "stage"
+columns = "died"
+strata = "treated"
+"""
+
+
+@pytest.mark.parametrize(
+    ("preset", "preprocessing"),
+    [("none", "ot"), ("vantage6", "dealer"), ("opensafely", "dealer"), ("cms", "dealer"), ("datashield", "ot")],
+)
+def test_tables_of_members_that_may_cheat_are_the_same(preset: str, preprocessing: str) -> None:
+    """With gaps, small cells and a member that learns nothing."""
+    dealer = '"dealer"\ndealer = "helper"' if preprocessing == "dealer" else '"ot"'
+    head = HEAD.replace('"vantage6"', f'"{preset}"').replace('"prss"', f'{dealer}\nsecurity = "malicious"')
+    study = parse_study(head + TABLES_OF_A_STUDY)
+
+    async def program(party: Party, data: Any) -> Any:
+        return await run_analyses(party, study, data, lambda _: None)
+
+    tables = [Table({name: column[:60] for name, column in one.columns.items()}, 60) for one in TABLES]
+    found, expected = (
+        run_in_memory(program, tables, preprocessing=preprocessing, security=security)
+        for security in ("malicious", "semi-honest")
+    )
+    assert found == expected
+    assert found[1] is None
+    assert list(found[0]["analyses"]) == ["parts", "ages", "by treatment"]
+    withheld = [count for one in found[0]["analyses"].values() for count in np.ravel(one["counts"]) if count is None]
+    assert bool(withheld) == (preset != "none")
 
 
 @pytest.mark.parametrize(

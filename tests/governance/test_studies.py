@@ -204,7 +204,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (("minimum_parties = 3", "minimum_parties = 1"), "minimum_parties: "),
     (("minimum_parties = 3", "minimum_parties = true"), "minimum_parties: "),
     (("minimum_parties = 3", "minimum_parties = 2.0"), "minimum_parties: "),
-    (("minimum_parties = 3", "security = 'malicious'"), "does not run with security 'malicious'; sums and means do"),
+    (("minimum_parties = 3", "security = 'malicious'"), "does not run with security 'malicious'; sums, means "),
     (("minimum_parties = 3", "security = 'covert'"), "security: 'covert' is not available"),
     (("minimum_parties = 3", "security = '\\u001b[2J'".replace("'", '"')), r"security: '\\x1b\[2J' is not"),
     (("2030-12-31T18:00:00+01:00", "2030-12-31"), "deadline takes a date, a time and an offset"),
@@ -586,6 +586,13 @@ def test_a_study_of_parties_that_may_cheat() -> None:
     study = parse_study(of_sums())
     assert study.security == "malicious"
     assert "security: malicious: members may do as they please" in study.describe()
+    tables = {
+        "proportion": 'column = "sex"',
+        "histogram": 'column = "age"\nedges = [18, 50, 110]',
+        "contingency_table": 'rows = "sex"\ncolumns = "readmitted"',
+    }
+    described = "".join(f'[[analyses]]\nname = "{k}"\nprotocol = "{k}"\n{v}\n' for k, v in tables.items())
+    assert [one.name for one in parse_study(of_sums() + described).analyses] == [*_SUMS, *tables]
     program = with_program().replace("minimum_parties = 3", 'security = "malicious"')
     assert parse_study(program).security == "malicious"
 

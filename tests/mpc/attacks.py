@@ -20,6 +20,7 @@ from mpc import (
     F127,
     AgreementError,
     CheatingError,
+    DataError,
     Party,
     PeerError,
     Share,
@@ -35,13 +36,17 @@ from mpc import (
     truncate,
 )
 from mpc.masks import Masked
+from protocols.release.disclosure import DisclosureError
+from tests.mpc import table_program
 from tests.mpc.support import Message, Run, run
 from tests.mpc.tinkering import TOWARD_ONE, Tinker, prompt, tinkering
 
 BOUND = 50
 # Points of the program where the attacker may change what it holds, with either preprocessing.
-SUMMANDS = {"dealer": 9, "ot": 6, "ot bits": 3}
+SUMMANDS = {"dealer": 9, "ot": 6, "ot bits": 3, "dealer table": 2, "ot table": 2}
 NOTICED = CheatingError, PeerError, AgreementError
+# How a table may also end: what a party says of its rows, or its labels, are not what the rules take.
+REFUSED = DataError, DisclosureError
 World = tuple[str, int, int]  # preprocessing (and what is run), parties, attacker
 
 
@@ -162,6 +167,8 @@ def inputs_of(parties: int) -> list[np.ndarray]:
 
 def is_right(outcome: Any, parties: int, *attackers: int) -> bool:
     """Whether a result is that of inputs within bounds, the honest ones' as they were given."""
+    if isinstance(outcome, table_program.Told):
+        return table_program.is_right(outcome, parties, attackers)
     if len(outcome) == 3:
         return _is_right_without_bits(outcome, parties, *attackers)
     if not isinstance(outcome[-1], tuple):
@@ -281,6 +288,9 @@ def kinds_of(steps: Iterable[str]) -> dict[str, list[str]]:
     return kinds
 
 
+PROGRAMS = {"dealer": program, "ot": without_bits, "ot bits": bits_alone}
+
+
 def _run(
     preprocessing: str, cheats: list[Cheat | None], tamper: Any, tinker: Tinker | None = None, *, real: bool = False
 ) -> Run:
@@ -289,7 +299,7 @@ def _run(
     try:
         with prompt(real=real), tinkering(tinker):
             return run(
-                {"dealer": program, "ot": without_bits, "ot bits": bits_alone}[preprocessing],
+                PROGRAMS.get(preprocessing, table_program.program),
                 list(zip(inputs_of(len(cheats)), cheats, strict=True)),
                 preprocessing=preprocessing.split()[0],
                 security="malicious",
@@ -309,7 +319,7 @@ class Surface:
     @classmethod
     def of(cls, preprocessing: str, parties: int, attacker: int) -> "Surface":
         """Look at an honest run."""
-        tinker = None if preprocessing == "dealer" else Tinker(attacker)
+        tinker = None if preprocessing.startswith("dealer") else Tinker(attacker)
         done = _run(preprocessing, [None] * parties, None, tinker)
         assert all(is_right(outcome, parties, -1) for outcome in done.results)
         steps = sorted({m.step for m in done.log if m.frm == attacker})
@@ -345,7 +355,8 @@ def attempt(seed: int, worlds: dict[World, Surface], *, real: bool = False) -> t
     honest = [outcome for rank, outcome in enumerate(done.outcomes) if rank not in cheating]
     results = [outcome for outcome in honest if not isinstance(outcome, Exception)]
     # What ends an honest party otherwise than these (beyond its bounds, say) was computed from what no check found.
-    unlike = [one for one in honest if isinstance(one, Exception) and not isinstance(one, NOTICED)]
+    ends = NOTICED if preprocessing in PROGRAMS else NOTICED + REFUSED
+    unlike = [one for one in honest if isinstance(one, Exception) and not isinstance(one, ends)]
     if unlike or not all(is_right(outcome, parties, *cheating) for outcome in results):
         return attack, "wrong"
     return attack, "right" if results else "stopped"

@@ -35,8 +35,9 @@ from tests.mpc.support import Message, run, shares_of
 from tests.mpc.tinkering import RANK, Tinker, prompt
 
 # More attacks, from another seed on: SOTTOVOCE_ATTACKS=5100 SOTTOVOCE_ATTACK_SEED=1000 pytest tests/mpc/test_attacks.py
-# Of 60 attacks with a dealer, so many with oblivious transfer, and with packed bits made by it:
-BLOCK = {"dealer": 60, "ot": 24, "ot bits": 4}
+# Of 60 attacks with a dealer, so many with oblivious transfer, with packed bits made by it, and on a table:
+BLOCK = {"dealer": 60, "ot": 24, "ot bits": 4, "dealer table": 30, "ot table": 2}
+SLOW = ("ot bits", "ot table")  # packed bits take seconds
 ATTACKS = int(os.environ.get("SOTTOVOCE_ATTACKS", "60"))
 BROADLY = ATTACKS > 60  # every kind of step with packed bits, and three parties, take minutes
 FIRST = int(os.environ.get("SOTTOVOCE_ATTACK_SEED", "0"))
@@ -44,9 +45,10 @@ FIRST = int(os.environ.get("SOTTOVOCE_ATTACK_SEED", "0"))
 
 @pytest.fixture(scope="module")
 def worlds() -> dict[str, dict[World, Surface]]:
-    found = {preprocessing: all_worlds(preprocessing) for preprocessing in ("dealer", "ot")}
-    few = {("ot bits", 2, 1): Surface.of("ot bits", 2, 1)}  # packed bits take seconds
-    return found | {"ot bits": all_worlds("ot bits") if BROADLY else few}
+    found = {preprocessing: all_worlds(preprocessing) for preprocessing in ("dealer", "ot", "dealer table")}
+    for slow in SLOW:
+        found[slow] = all_worlds(slow) if BROADLY else {(slow, 2, 1): Surface.of(slow, 2, 1)}
+    return found
 
 
 @pytest.mark.parametrize("block", range(-(-ATTACKS // 60)))
@@ -73,13 +75,18 @@ NEEDED = {
     "bring/image#, tie/coin/coin#.show, tie/sums#, tie/parities#, words/place#, words/masks/batch/bits#, "
     "words/masks/batch/masks#, product/place#, words/products/batch/bits#, rows/choices, rows/rows, buckets#, "
     "product/product#, carry#, signs/part/signs/bits#, signs/part/tie/sums#, part/times/choices, convert#",
+    "dealer table": "agree/terms, announce/labels, rows/share/header, rows/share/input, counts/share/input, "
+    "whole/open, "
+    "disclosure/counts/share/input, disclosure/counts/compare/mask, disclosure/any/compare/carry, disclosure/open, "
+    "missing/compare/convert, few/open, sizes/open, cells/small/compare/mask, small/rows/open, small/which/open, "
+    "slack/compare/carry, slack/any/compare/convert, slack/enough/open, cells/open/open, check, request",
 }
 
 
-@pytest.mark.parametrize("preprocessing", SUMMANDS if BROADLY else ["dealer", "ot"])
+@pytest.mark.parametrize("preprocessing", NEEDED if BROADLY else ["dealer", "ot", "dealer table"])
 def test_every_kind_of_step_is_attacked(worlds: dict[str, dict[World, Surface]], preprocessing: str) -> None:
     """One attack each on every kind of message that a party sends, by name."""
-    parties = 3 if preprocessing == "dealer" else 2
+    parties = 3 if preprocessing.startswith("dealer") else 2
     surfaces = [worlds[preprocessing][preprocessing, parties, attacker].steps for attacker in range(parties)]
     for needed in NEEDED[preprocessing].split(", "):
         assert any(needed in kind for kinds in surfaces for kind in kinds), needed
@@ -94,7 +101,7 @@ def test_every_kind_of_step_is_attacked(worlds: dict[str, dict[World, Surface]],
 
 @pytest.mark.parametrize(
     ("preprocessing", "at"),
-    [(name, at) for name, n in SUMMANDS.items() for at in range(n) if BROADLY or name != "ot bits"],
+    [(name, at) for name, n in SUMMANDS.items() for at in range(n) if BROADLY or name not in SLOW],
 )
 @pytest.mark.parametrize("part", ["value", "mac"])
 def test_a_summand_that_is_changed_is_found_by_the_check(preprocessing: str, at: int, part: str) -> None:

@@ -145,6 +145,33 @@ def test_two_members_with_oblivious_transfer_need_nobody_else(program: str | Non
     assert check_ledgers([member.ledger for member in done.members]) == []
 
 
+def test_tables_where_members_may_cheat(tmp_path: Path):
+    """In confined workers, with a dry run, by oblivious transfer."""
+    both = ["north", "south"]
+    columns = [
+        {"name": "age", "type": "integer", "unit": "years", "lower": 0, "upper": 120},
+        {"name": "dose", "type": "number", "unit": "mg", "lower": 0, "upper": 10, "missing": "keep"},
+    ]
+    analyses = [
+        {"name": "ages", "protocol": "histogram", "column": "age", "edges": [0, 50, 120]},
+        {"name": "doses", "protocol": "histogram", "column": "dose", "edges": [0, 2, 4, 10]},
+    ]
+    terms: dict[str, Any] = {"preprocessing": "ot", "security": "malicious", "dry_run": True}
+    study = study_with(contributors=both, recipients=["south"], columns=columns, analyses=analyses, **terms)
+
+    async def main() -> Team:
+        async with team(tmp_path, study) as members:
+            await members.run()
+            return members
+
+    done = on_uvloop(main())
+    assert done["north"].last == Finished()
+    found: Any = done["south"].last.result["analyses"]
+    assert found["ages"]["counts"] == [2, 2]
+    assert (found["doses"]["counts"], found["doses"]["missing"]) == ([1, 1, 1], {"x": 1})
+    assert check_ledgers([member.ledger for member in done.members]) == []
+
+
 @pytest.mark.parametrize("security", ["semi-honest", "malicious"])
 def test_a_dealer_and_a_recipient_without_rows(tmp_path: Path, security: str):
     """Who contributes nothing takes part; who is no recipient learns nothing; the dealer has no data."""

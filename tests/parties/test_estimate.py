@@ -61,6 +61,20 @@ def test_of_a_study_file(tmp_path: Path) -> None:
     assert few["bytes_sent"] < many["bytes_sent"]
 
 
+def test_of_a_study_of_tables_where_members_may_cheat(tmp_path: Path) -> None:
+    """The checks and the material with MACs are in it."""
+    text = STUDY.read_text("utf-8")
+    tables = '[[analyses]]\nname = "parts"\nprotocol = "proportion"\ncolumn = "malignant"\n'
+    found = {}
+    for security in ("semi-honest", "malicious"):
+        file, figures = tmp_path / f"{security}.toml", tmp_path / f"{security}.json"
+        file.write_text(text[: text.index("[[analyses]]")].replace('"semi-honest"', f'"{security}"') + tables, "utf-8")
+        assert run(file, "--json", figures).exit_code == 0
+        found[security] = json.loads(figures.read_text("utf-8"))
+    assert found["malicious"]["rounds"] > found["semi-honest"]["rounds"] + 20
+    assert sum(found["malicious"]["bytes_sent"]) > sum(found["semi-honest"]["bytes_sent"])
+
+
 def test_what_it_refuses(tmp_path: Path) -> None:
     file = tmp_path / "my_study.py"
     file.write_text(PROGRAM.replace("(3, 4), ", ""), "utf-8")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc import AgreementError, DataError, Party, PeerError, open_, prepare
+from protocols import proportion
 from protocols.pools.column_pool import _heard
 from protocols.pools.joining import pool
 from protocols.pools.pool import Pool
@@ -488,7 +489,22 @@ def test_a_malformed_announcement_of_columns_names_the_peer(said: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 5000, b'{"site": [NaN, 1]}', b'{"site": {"0": 1}}', b"{}"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b'{"site": [NaN, 1]}',
+        b'{"site": {"0": 1}}',
+        b"{}",
+        b'{"site": [""]}',
+        b'{"site": [9223372036854775808]}',
+        b'{"site": ["e\\u0301"]}',
+        b'{"site": [true]}',
+        b'{"site": [1.0]}',
+    ],
 )
 def test_a_malformed_announcement_of_labels_is_refused(content: bytes) -> None:
     done = run_tapped(
@@ -498,6 +514,19 @@ def test_a_malformed_announcement_of_labels_is_refused(content: bytes) -> None:
         tamper=altered("announce/labels", 1, content),
     )
     assert isinstance(done.outcomes[0], PeerError | DataError), done.outcomes[0]
+
+
+def test_a_label_beside_0_and_1_is_not_taken_under_a_disclosure_control() -> None:
+    table = Table(40)
+
+    async def program(party: Party, site: Any) -> Any:
+        return await proportion(party, site, disclosure=Disclosure("cells", minimum_cell=5))
+
+    parts = [table.site[:20], table.site[20:]]
+    said = json.dumps({"values": [0, 1, 7]}).encode()
+    done = run_tapped(program, parts, parties=2, tamper=altered("announce/labels", 1, said))
+    assert isinstance(done.outcomes[0], DataError)
+    assert "nobody declared its categories" in str(done.outcomes[0])
 
 
 def test_a_peer_that_announces_too_many_labels_is_refused() -> None:
