@@ -500,7 +500,56 @@ TO_INT64(f127_to_int64, load127, i128, signed127)
     }
 
 NONCANONICAL(f61_noncanonical, load61, P61)
-NONCANONICAL(f127_noncanonical, load127, P127)
+NONCANONICAL(f127_noncanonical_any, load127, P127)
+
+/* GCC with glibc compiles these few functions for several instruction sets and picks one when the module is loaded. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define VECTOR __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define VECTOR
+#endif
+
+typedef u64 Four __attribute__((vector_size(64))); /* four entries of two words */
+
+#ifdef __clang__
+#define SWAP_FOUR(x) __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6)
+#else
+#define SWAP_FOUR(x) __builtin_shuffle(x, (Four){1, 0, 3, 2, 5, 4, 7, 6})
+#endif
+
+/* Whether all of four times so many packed entries are below 2^127 - 1. */
+VECTOR static int all_canonical127(const char *in, npy_intp fours)
+{
+    const u64 top = (u64)1 << 63;
+    const Four last = {~(u64)0, top - 1, ~(u64)0, top - 1, ~(u64)0, top - 1, ~(u64)0, top - 1};
+    Four above = {0};
+    u64 found = 0;
+    for (npy_intp i = 0; i < fours; i++) {
+        Four x, is_last;
+        memcpy(&x, in + 64 * i, sizeof x);
+        is_last = (Four)(x == last);
+        above |= x | (is_last & SWAP_FOUR(is_last)); /* what counts is the uppermost bit of upper words */
+    }
+    for (int i = 1; i < 8; i += 2)
+        found |= above[i] & top;
+    return !found;
+}
+
+LOOP(f127_noncanonical)
+{
+    const npy_intp n = dimensions[1], step = strides[2], whole = step == 16 ? n / 4 : 0;
+    for (npy_intp outer = 0; outer < dimensions[0]; outer++) {
+        char *at[2] = {data[0] + outer * strides[0], data[1] + outer * strides[1]};
+        npy_intp size[2] = {1, n};
+        if (whole && all_canonical127(at[0], whole)) {
+            at[0] += 64 * whole;
+            size[1] -= 4 * whole;
+        }
+        if (f127_noncanonical_any(context, at, size, strides, aux) < 0)
+            return -1;
+    }
+    return 0;
+}
 
 /* (n),()->(n),(): entries of any content modulo 2^bits, bits <= 127; and how many of them are p. */
 LOOP(f127_low_bits)
@@ -738,13 +787,6 @@ LOOP(f127_matmul)
 
 /* ---- conversions for float64 matrix products, see _crt_matmul.py --------------------------------------------------- */
 
-/* GCC with glibc compiles these few functions for several instruction sets and picks one when the module is loaded. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTOR __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define VECTOR
-#endif
-
 enum { LIMB_BITS = 26, MOST_LIMBS = 5 };
 
 typedef double Lane[BLOCK];
@@ -959,7 +1001,7 @@ INLINE u64 correction61(u64 pad, u64 other, u64 value) { return reduce61((u128)p
     }
 
 OFFER(f61_offer, u64, load61, store61, pad61, correction61, neg61, reduced61, STRETCH61)
-OFFER(f127_offer, u128, load127, store127, pad127, correction127, neg127, reduced127, STRETCH127)
+OFFER(f127_offer_any, u128, load127, store127, pad127, correction127, neg127, reduced127, STRETCH127)
 
 /* (t),(t),(t)->(): pads h, corrections m, bits c: the sum of 2^t (h_t + c_t m_t), without a branch on a bit. */
 #define ADD_UP(name, TYPE, LOAD, STORE, PAD, REDUCED, STRETCH)                                                         \
@@ -984,7 +1026,7 @@ OFFER(f127_offer, u128, load127, store127, pad127, correction127, neg127, reduce
     }
 
 ADD_UP(f61_add_up, u64, load61, store61, pad61, reduced61, STRETCH61)
-ADD_UP(f127_add_up, u128, load127, store127, pad127, reduced127, STRETCH127)
+ADD_UP(f127_add_up_any, u128, load127, store127, pad127, reduced127, STRETCH127)
 
 /* ---- slots -------------------------------------------------------------------------------------------------------- */
 
@@ -1302,6 +1344,128 @@ PROVE(f61_prove, 8, prove61)
 PROVE(f127_prove, 16, prove127)
 HOLD(f61_hold, 8, hold61)
 HOLD(f127_hold, 16, hold127)
+
+/* ---- products by correlated transfers once more: four terms of F127 at a time, where they lie side by side ---------- */
+
+enum { STEPS = 5 };
+
+/* So many pads, or elements, at most FEW, and zeros; or p minus them. */
+INLINE void read_digits(const char *from, npy_intp count, int minus, Digits *to)
+{
+    Pads x = {0};
+    if (count >= FEW) /* of a size that is known */
+        memcpy(&x, from, sizeof x);
+    else
+        memcpy(&x, from, (size_t)count * 16);
+    x = (minus ? ~x : x) & WORDS(UINT64_MAX, INT64_MAX);
+    to->lower = x & UINT32_MAX;
+    to->upper = x >> 32;
+}
+
+/*
+ * Add FEW further terms of a sum of 2^t x_t that is made from the last terms down, each lane by itself: 16 times what it
+ * was. Terms have digits below 2^33: after STEPS of them, from digits below 2^32, digits are below 2^54.
+ */
+INLINE void go_down(Digits *sum, const Digits *x, int *steps)
+{
+    if (++*steps == STEPS) {
+        Pads words;
+        reduce_digits127(sum, &words);
+        read_digits((const char *)&words, FEW, 0, sum);
+        *steps = 0;
+    }
+    sum->lower = (sum->lower << 4) + x->lower;
+    sum->upper = (sum->upper << 4) + x->upper;
+}
+
+/* What the lanes have, 1, 2, 4 and 8 times, in one sum; minus that, if wanted. */
+INLINE void write_lanes(char *to, const Digits *sum, int minus)
+{
+    Pads words, lower, upper;
+    Digits x, total = {{0}, {0}};
+    reduce_digits127(sum, &words);
+    read_digits((const char *)&words, FEW, 0, &x);
+    lower = x.lower << (Pads){0, 0, 1, 1, 2, 2, 3, 3};
+    upper = x.upper << (Pads){0, 0, 1, 1, 2, 2, 3, 3};
+    for (int half = 0; half < 2; half++) {
+        total.lower[half] = lower[half] + lower[2 + half] + lower[4 + half] + lower[6 + half];
+        total.upper[half] = upper[half] + upper[2 + half] + upper[4 + half] + upper[6 + half];
+    }
+    reduce_digits127(&total, &words);
+    if (minus) {
+        read_digits((const char *)&words, FEW, 1, &x); /* p - 0 is 0 */
+        reduce_digits127(&x, &words);
+    }
+    memcpy(to, &words, 16);
+}
+
+VECTOR static void offer_row(const char *pads, const char *others, const char *value, char *out, char *summand,
+                             npy_intp n)
+{
+    const u128 v = load127(value);
+    const Pads both = WORDS((u64)v, (u64)(v >> 64));
+    Digits sum = {{0}, {0}}, values, pad, x;
+    int steps = 0;
+    read_digits((const char *)&both, FEW, 0, &values);
+    for (npy_intp i = (n - 1) / FEW * FEW; i >= 0; i -= FEW) {
+        Pads words;
+        read_digits(pads + 16 * i, n - i, 0, &pad);
+        read_digits(others + 16 * i, n - i, 1, &x);
+        add_digits(&x, &pad, 0);
+        add_digits(&x, &values, 0);
+        reduce_digits127(&x, &words);
+        if (n - i >= FEW)
+            memcpy(out + 16 * i, &words, sizeof words);
+        else
+            memcpy(out + 16 * i, &words, (size_t)(n - i) * 16);
+        go_down(&sum, &pad, &steps);
+    }
+    write_lanes(summand, &sum, 1);
+}
+
+VECTOR static void add_up_row(const char *pads, const char *corrections, const char *bits, char *out, npy_intp n)
+{
+    Digits sum = {{0}, {0}}, x, chosen;
+    int steps = 0;
+    for (npy_intp i = (n - 1) / FEW * FEW; i >= 0; i -= FEW) {
+        uint32_t four = 0;
+        Pads mask;
+        if (n - i >= FEW)
+            memcpy(&four, bits + i, FEW);
+        else
+            memcpy(&four, bits + i, (size_t)(n - i));
+        mask = (Pads){four, four, four, four, four, four, four, four} >> (Pads){0, 0, 8, 8, 16, 16, 24, 24};
+        mask = -(mask & 1); /* of a bit in each byte, ones for both words of an element */
+        read_digits(pads + 16 * i, n - i, 0, &x);
+        read_digits(corrections + 16 * i, n - i, 0, &chosen);
+        x.lower += chosen.lower & mask;
+        x.upper += chosen.upper & mask;
+        go_down(&sum, &x, &steps);
+    }
+    write_lanes(out, &sum, 0);
+}
+
+LOOP(f127_offer)
+{
+    const npy_intp n = dimensions[1];
+    if (n < FEW || strides[5] != 16 || strides[6] != 16 || strides[7] != 16)
+        return f127_offer_any(context, data, dimensions, strides, aux);
+    for (npy_intp o = 0; o < dimensions[0]; o++)
+        offer_row(data[0] + o * strides[0], data[1] + o * strides[1], data[2] + o * strides[2],
+                  data[3] + o * strides[3], data[4] + o * strides[4], n);
+    return 0;
+}
+
+LOOP(f127_add_up)
+{
+    const npy_intp n = dimensions[1];
+    if (n < FEW || strides[4] != 16 || strides[5] != 16 || strides[6] != 1)
+        return f127_add_up_any(context, data, dimensions, strides, aux);
+    for (npy_intp o = 0; o < dimensions[0]; o++)
+        add_up_row(data[0] + o * strides[0], data[1] + o * strides[1], data[2] + o * strides[2],
+                   data[3] + o * strides[3], n);
+    return 0;
+}
 
 /* ---- the module --------------------------------------------------------------------------------------------------- */
 

@@ -84,6 +84,33 @@ typedef u64 Vec __attribute__((vector_size(64)));
 
 enum { VEC = 8 };
 
+/* ---- wide instructions --------------------------------------------------------------------------------------------- */
+
+/* Whether the processor has AVX-512 with carry-less multiplication and products of bit matrices; looked up on import. */
+static int wide_here;
+
+#if defined(__x86_64__) && ((defined(__clang__) && __clang_major__ >= 9) || (!defined(__clang__) && __GNUC__ >= 9))
+#include <cpuid.h>
+#include <immintrin.h>
+
+#define WIDE_TARGET target("avx512f,avx512bw,avx512dq,avx512vl,pclmul,vpclmulqdq,gfni")
+#define WIDE __attribute__((WIDE_TARGET))
+#define WIDE_INLINE static inline __attribute__((always_inline, WIDE_TARGET))
+
+enum { CPU_GFNI = 1 << 8, CPU_VPCLMULQDQ = 1 << 10, BLOCKS = 4 };
+
+static int has_wide(void)
+{
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("pclmul") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & CPU_GFNI) &&
+           (c & CPU_VPCLMULQDQ);
+}
+#else
+static int has_wide(void) { return 0; }
+#endif
+
 /* ---- bits of 128 rows to 128-bit entries: (128,w)->(w,64,2) ------------------------------------------------------- */
 
 typedef Vec Square[64]; /* VEC matrices of 64 x 64 bits, side by side: a cache line of each row */
@@ -116,6 +143,77 @@ VECTOR static void transpose_lanes(Vec *low, Vec *high, u64 *out)
         }
 }
 
+#ifdef WIDE
+enum { GROUPS = 16, COLUMNS = 8 }; /* rows come in groups of eight, a lane of which has 16 columns of bytes */
+
+/*
+ * The same from packed rows, `row` bytes apart. Bytes of eight rows are interleaved to matrices of 8 x 8 bits, each of
+ * which is turned around by a product; then bytes of 16 groups are turned around in each lane.
+ */
+WIDE static void transpose_wide(const char *in, npy_intp row, char *out)
+{
+    const __m512i identity = _mm512_set1_epi64(0x8040201008040201);
+    __m512i turned[COLUMNS][GROUPS];
+    for (int g = 0; g < GROUPS; g++) {
+        __m512i x[8], y[8];
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) /* the product takes the last byte of a matrix for its first row */
+            x[j] = _mm512_loadu_si512(in + (8 * g + 7 - j) * row);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            y[j] = _mm512_unpacklo_epi8(x[2 * j], x[2 * j + 1]);
+            y[4 + j] = _mm512_unpackhi_epi8(x[2 * j], x[2 * j + 1]);
+        }
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            const __m512i *from = y + 4 * half;
+            __m512i *to = x + 4 * half;
+            to[0] = _mm512_unpacklo_epi16(from[0], from[1]);
+            to[1] = _mm512_unpacklo_epi16(from[2], from[3]);
+            to[2] = _mm512_unpackhi_epi16(from[0], from[1]);
+            to[3] = _mm512_unpackhi_epi16(from[2], from[3]);
+        }
+#pragma GCC unroll 4
+        for (int m = 0; m < 4; m++) {
+            const __m512i low = _mm512_unpacklo_epi32(x[2 * m], x[2 * m + 1]);
+            const __m512i high = _mm512_unpackhi_epi32(x[2 * m], x[2 * m + 1]);
+            turned[2 * m][g] = _mm512_gf2p8affine_epi64_epi8(identity, low, 0);
+            turned[2 * m + 1][g] = _mm512_gf2p8affine_epi64_epi8(identity, high, 0);
+        }
+    }
+    for (int m = 0; m < COLUMNS; m++) {
+        __m512i x[GROUPS], y[GROUPS];
+        memcpy(x, turned[m], sizeof x);
+#pragma GCC unroll 2
+        for (int twice = 0; twice < 2; twice++) { /* four times each row of bytes takes turns with the eighth after it */
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                y[2 * j] = _mm512_unpacklo_epi8(x[j], x[8 + j]);
+                y[2 * j + 1] = _mm512_unpackhi_epi8(x[j], x[8 + j]);
+            }
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                x[2 * j] = _mm512_unpacklo_epi8(y[j], y[8 + j]);
+                x[2 * j + 1] = _mm512_unpackhi_epi8(y[j], y[8 + j]);
+            }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < GROUPS; i += 4) { /* lane l of entry i is the entry 128 l + 16 m + i */
+            const __m512i a = _mm512_shuffle_i64x2(x[i], x[i + 1], 0x44), b = _mm512_shuffle_i64x2(x[i], x[i + 1], 0xEE);
+            const __m512i c = _mm512_shuffle_i64x2(x[i + 2], x[i + 3], 0x44);
+            const __m512i d = _mm512_shuffle_i64x2(x[i + 2], x[i + 3], 0xEE);
+            char *to = out + 16 * (16 * m + i);
+            _mm512_storeu_si512(to, _mm512_shuffle_i64x2(a, c, 0x88));
+            _mm512_storeu_si512(to + 128 * 16, _mm512_shuffle_i64x2(a, c, 0xDD));
+            _mm512_storeu_si512(to + 256 * 16, _mm512_shuffle_i64x2(b, d, 0x88));
+            _mm512_storeu_si512(to + 384 * 16, _mm512_shuffle_i64x2(b, d, 0xDD));
+        }
+    }
+}
+#else
+static void transpose_wide(const char *in, npy_intp row, char *out) { (void)in, (void)row, (void)out; }
+#endif
+
 LOOP(transpose)
 {
     const npy_intp words = dimensions[2], row = strides[2], step = strides[3]; /* dimensions: outer, 128, w, 64, 2 */
@@ -129,6 +227,10 @@ LOOP(transpose)
             char *out = data[1] + o * strides[1] + w * out_word;
             Square low, high;
             u64 entries[VEC * 64 * 2];
+            if (wide_here && packed && count == VEC && step == 8) {
+                transpose_wide(in, row, out);
+                continue;
+            }
             if (count < VEC) {
                 memset(low, 0, sizeof low);
                 memset(high, 0, sizeof high);
@@ -203,6 +305,31 @@ INLINE void write_lane(char *to, const Vec *from, npy_intp count, npy_intp step)
         write_words(to, (const u64 *)from, count, step);
 }
 
+enum { USUAL = 4, USUAL_LEAVES = 1 << USUAL }; /* a depth whose leaves are all in registers */
+
+/* Packed rows of a tree of this depth, so many times VEC words. */
+VECTOR static void fold_usual(const char *in, npy_intp leaf, char *total, char *bits, npy_intp bit, npy_intp vecs)
+{
+    for (npy_intp v = 0; v < vecs; v++) {
+        Vec x[USUAL_LEAVES];
+#pragma GCC unroll 16
+        for (int y = 0; y < USUAL_LEAVES; y++)
+            memcpy(&x[y], in + y * leaf + v * (npy_intp)sizeof(Vec), sizeof x[y]);
+#pragma GCC unroll 4
+        for (int b = 0; b < USUAL; b++) {
+            Vec sum = x[1];
+#pragma GCC unroll 8
+            for (int y = 1; y < USUAL_LEAVES >> (b + 1); y++)
+                sum ^= x[2 * y + 1];
+            memcpy(bits + b * bit + v * (npy_intp)sizeof(Vec), &sum, sizeof sum);
+#pragma GCC unroll 8
+            for (int y = 0; y < USUAL_LEAVES >> (b + 1); y++)
+                x[y] = x[2 * y] ^ x[2 * y + 1];
+        }
+        memcpy(total + v * (npy_intp)sizeof(Vec), &x[0], sizeof x[0]);
+    }
+}
+
 LOOP(fold)
 {
     const npy_intp leaves = dimensions[1], words = dimensions[2], depth = dimensions[3];
@@ -210,8 +337,14 @@ LOOP(fold)
     UNUSED_ARGUMENTS;
     if (depth < 1 || depth > MOST_DEPTH || leaves != (npy_intp)1 << depth)
         return refuse("fold takes 2^k rows of leaves to k rows of sums, k from 1 to 8");
-    for (npy_intp o = 0; o < dimensions[0]; o++)
-        for (npy_intp w = 0; w < words; w += LANE) {
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        npy_intp done = 0;
+        if (depth == USUAL && words >= VEC && step == 8 && total_step == 8 && bit_step == 8) {
+            fold_usual(data[0] + o * strides[0], leaf, data[1] + o * strides[1], data[2] + o * strides[2], bit,
+                       words / VEC);
+            done = words / VEC * VEC;
+        }
+        for (npy_intp w = done; w < words; w += LANE) {
             const npy_intp count = words - w < LANE ? words - w : LANE;
             const char *in = data[0] + o * strides[0] + w * step;
             Lane a[MOST_PAIRS], bits[MOST_DEPTH];
@@ -234,6 +367,7 @@ LOOP(fold)
             for (npy_intp b = 0; b < depth; b++)
                 write_lane(data[2] + o * strides[2] + b * bit + w * bit_step, bits[b], count, bit_step);
         }
+    }
     return 0;
 }
 
@@ -586,12 +720,6 @@ INLINE int evaluate_by(int carryless, char *const *data, const npy_intp *dimensi
     return 0;
 }
 
-LOOP(evaluate)
-{
-    UNUSED_ARGUMENTS;
-    return evaluate_by(HAS_CARRYLESS, data, dimensions, strides);
-}
-
 /* The same for the rows that entries come from. */
 INLINE int combine_by(int carryless, char *const *data, const npy_intp *dimensions, const npy_intp *strides)
 {
@@ -642,6 +770,101 @@ LOOP(combine_portable)
 {
     UNUSED_ARGUMENTS;
     return combine_by(0, data, dimensions, strides);
+}
+
+/* ---- the same, sixteen coefficients at a time ----------------------------------------------------------------------- */
+
+#ifdef WIDE
+enum { WIDE_POWERS = 4, GROUP = BLOCKS * WIDE_POWERS };
+
+typedef struct {
+    __m512i low, middle, high;
+} WideProduct;
+
+WIDE_INLINE void add_wide(WideProduct *sum, __m512i a, __m512i b)
+{
+    sum->low = _mm512_xor_si512(sum->low, _mm512_clmulepi64_epi128(a, b, 0x00));
+    sum->middle = _mm512_ternarylogic_epi64(sum->middle, _mm512_clmulepi64_epi128(a, b, 0x01),
+                                            _mm512_clmulepi64_epi128(a, b, 0x10), 0x96);
+    sum->high = _mm512_xor_si512(sum->high, _mm512_clmulepi64_epi128(a, b, 0x11));
+}
+
+WIDE_INLINE __m512i reduce_wide(WideProduct sum)
+{
+    const __m512i reduction = _mm512_broadcast_i32x4(_mm_set_epi64x(0, REDUCTION));
+    __m512i low = _mm512_xor_si512(sum.low, _mm512_bslli_epi128(sum.middle, 8));
+    __m512i high = _mm512_xor_si512(sum.high, _mm512_bsrli_epi128(sum.middle, 8));
+    const __m512i upper = _mm512_clmulepi64_epi128(high, reduction, 0x01);
+    low = _mm512_xor_si512(low, _mm512_bslli_epi128(upper, 8));
+    high = _mm512_xor_si512(high, _mm512_bsrli_epi128(upper, 8));
+    return _mm512_xor_si512(low, _mm512_clmulepi64_epi128(high, reduction, 0x00));
+}
+
+/* Powers 4, 8, 12 and 16 of a point, whose first four there are. */
+WIDE static void wide_powers(const Point *point, __m512i *powers)
+{
+    u64 power[2];
+    memcpy(power, point->powers[POWERS - 1], sizeof power);
+    for (int n = 0; n < WIDE_POWERS; n++) {
+        powers[n] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)power));
+        times(power, point->powers[POWERS - 1]);
+    }
+}
+
+/* Each lane takes every fourth coefficient, of a multiple of 16, and goes up by the fourth power; the last has the sum. */
+WIDE static void go_on_wide(const Point *point, const __m512i *powers, const char *row, npy_intp blocks, u64 *sum)
+{
+    __m512i found = _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *)sum));
+    u64 lanes[BLOCKS][2];
+    found = _mm512_shuffle_i64x2(found, found, 0x15); /* to lane 3, zeros to the others */
+    for (; blocks; blocks -= GROUP, row += 16 * GROUP) {
+        WideProduct total = {_mm512_loadu_si512(row + 64 * (WIDE_POWERS - 1)), _mm512_setzero_si512(),
+                             _mm512_setzero_si512()};
+        add_wide(&total, found, powers[WIDE_POWERS - 1]);
+        for (int n = 0; n < WIDE_POWERS - 1; n++)
+            add_wide(&total, _mm512_loadu_si512(row + 64 * n), powers[WIDE_POWERS - 2 - n]);
+        found = reduce_wide(total);
+    }
+    memcpy(lanes, &found, sizeof lanes);
+    sum[0] = sum[1] = 0;
+    add_row_carryless(point, (const char *)lanes, BLOCKS, sum);
+}
+
+/* As evaluate_by, for rows that it takes. */
+WIDE static void evaluate_wide(char *const *data, const npy_intp *dimensions, const npy_intp *strides)
+{
+    const npy_intp words = dimensions[1]; /* dimensions: outer, w, 2 */
+    __m512i powers[WIDE_POWERS];
+    Point point;
+    for (npy_intp o = 0; o < dimensions[0]; o++) {
+        const char *row = data[0] + o * strides[0];
+        const npy_intp rest = words / 2 % GROUP, whole = words / 2 - rest;
+        u64 sum[2] = {0};
+        if (o == 0 || strides[1]) {
+            point = point_of(data[1] + o * strides[1], strides[4], 1);
+            wide_powers(&point, powers);
+        }
+        add_row_carryless(&point, row, rest, sum);
+        if (whole)
+            go_on_wide(&point, powers, row + 16 * rest, whole, sum);
+        write_words(data[2] + o * strides[2], sum, 2, strides[5]);
+    }
+}
+#else
+static void evaluate_wide(char *const *data, const npy_intp *dimensions, const npy_intp *strides)
+{
+    (void)data, (void)dimensions, (void)strides;
+}
+#endif
+
+/* Rows as polynomials, in the fastest way that there is here. */
+LOOP(evaluate)
+{
+    UNUSED_ARGUMENTS;
+    if (!wide_here || dimensions[1] % 2 || (dimensions[1] > 1 && strides[3] != 8))
+        return evaluate_by(HAS_CARRYLESS, data, dimensions, strides);
+    evaluate_wide(data, dimensions, strides);
+    return 0;
 }
 
 /* ---- setting the switches of a permutation network: (n)->(4,n),(s) -------------------------------------------------- */
@@ -815,6 +1038,7 @@ static int execute(PyObject *module)
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
         if (add_function(module, &functions[i]) < 0)
             return -1;
+    wide_here = has_wide();
     return 0;
 }
 

@@ -17,9 +17,9 @@ to the corrections that are checked, so that the answer travels with the correct
 no key is ever in stock whose extension has not passed. The price is that a chooser may try several messages before
 it sends one; that is why there are two points, and not one.
 
-**What it costs.** 4128 bytes and 256 transfers of an extension, which has up to 62,000. About 7 ns a transfer at each
-end: 3 for SHA-256, 4 for the polynomials from rows, 5 where keys have to be transposed back to rows (160
-for the polynomials where there is no instruction for carry-less multiplication, or no C for it).
+**What it costs.** 4128 bytes and 256 transfers of an extension, which has up to 62,000. About 4 ns a transfer at each
+end: 3 for SHA-256, 1 for the polynomials from rows (4 without AVX-512, 5 where keys have to be transposed back to rows,
+160 where there is no instruction for carry-less multiplication, or no C for it).
 
 **What the offerer learns:** nothing. The points depend on the corrections, given which c is uniform to it; so x is
 padded by the choice bits that are dropped, and y follows from x, delta and q.

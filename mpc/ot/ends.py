@@ -159,7 +159,8 @@ class OffererEnd:
                 await self._extend(party)
             self._require_sound()
         parts = [part for block in self._blocks if len((part := block.cut(first, count)).bits)]
-        if sum(len(part.bits) for part in parts) != count or any(part.bits.any() for part in parts):
+        # Bits of our blocks are zeros and ones, which numpy looks through faster as booleans.
+        if sum(len(part.bits) for part in parts) != count or any(part.bits.view(bool).any() for part in parts):
             raise PeerError(
                 f"party {self.other} names transfers that were used before, at step {step!r}",
                 rank=self.other,
@@ -167,7 +168,7 @@ class OffererEnd:
             )
         for part in parts:
             part.bits[:] = 1
-        while self._blocks and self._blocks[0].bits.all():
+        while self._blocks and self._blocks[0].bits.view(bool).all():
             self._blocks.popleft()
         keys = _joined([part.keys for part in parts])
         both: Keys = self._loops.both(keys, flips, self._offerer.delta)

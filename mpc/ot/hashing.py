@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 16
 _BLOCK = 16
-_PIECE = 1 << 14  # blocks that are hashed in one go: arrays of 256 KiB; the calls cost as much as 2^10 blocks
+_PIECE = 1 << 13  # blocks that are hashed in one go: arrays of 128 KiB; the calls cost as much as 2^10 blocks
 _MOST_BLOCKS = 1 << 32
 _MOST_INDEX = 1 << 64
 _NONE, _EACH = np.uint64(0), np.uint64(1)

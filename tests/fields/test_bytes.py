@@ -84,6 +84,20 @@ class TestWire:
                         field.from_bytes(wire, 3)
                     assert str(value) not in str(refused.value).replace(field.name, "")
 
+    def test_one_that_is_not_canonical_is_found_among_many(self, field: Field) -> None:
+        """Entries that lie side by side are looked at several at a time."""
+        p, size = field.modulus, field.element_bytes
+        count, good = 13, [(p - 1).to_bytes(size, "little"), bytes(size), bytes(size - 1) + b"\1"]
+        for value in {p, 256**size - 1, max(p, 256**size // 2)}:
+            for place in range(count):
+                entries = [good[n % 3] for n in range(count)]
+                assert field.from_bytes(b"".join(entries), count).shape == (count,)
+                entries[place] = value.to_bytes(size, "little")
+                words = np.frombuffer(b"".join(entries), np.uint8)
+                with pytest.raises(ValueError, match="not a canonical element"):
+                    field.from_bytes(words.data, count)
+                assert field._kernels.noncanonical(words.view(f"V{size}").view(field._wire).astype(field.dtype)) == 1
+
     def test_is_canonical(self, field: Field) -> None:
         x = array(field, edges(field))
         assert field.is_canonical(x)

@@ -272,6 +272,43 @@ class TestLoops:
             expected = (weights * (h + choices.astype(object)[..., None] * m)).sum(1) + np.zeros((2, width), object)
             assert numbers(field, found) == (expected % p).ravel().tolist()
 
+    @pytest.mark.parametrize("transfers", [1, 3, 4, 5, 19, 20, 21, 127])
+    def test_any_memory_layout(self, rng: np.random.Generator, field: Field, transfers: int) -> None:
+        """What lies side by side is taken several at a time, what does not one by one: with the same result."""
+        loops = fused(field)
+        if loops is None:
+            pytest.skip("the C loops were not built")
+        (h, _), (g, _) = (self.words(rng, field, 3, transfers, 2) for _ in range(2))
+        values, given = uniform(rng, field, 3, 1), uniform(rng, field, 3, transfers, 2)
+        choices = rng.integers(0, 2, (3, transfers), dtype=np.uint8)
+        packed = [np.ascontiguousarray(x[..., :1]) for x in (h, g, given)]
+        for some, other in zip(
+            (*loops.offer(packed[0], packed[1], values), loops.add_up(packed[0], packed[2], choices)),
+            (*loops.offer(h[..., :1], g[..., :1], values), loops.add_up(h[..., :1], given[..., :1], choices)),
+            strict=True,
+        ):
+            assert some.tobytes() == other.tobytes()
+
+    def test_sums_around_the_modulus(self, field: Field) -> None:
+        """Pads and corrections of 0, of p (which counts as 0), and next to p: results are canonical all the same."""
+        loops = fused(field)
+        if loops is None:
+            pytest.skip("the C loops were not built")
+        p, words, count = field.modulus, field.element_bytes // 8, field.bits - 1
+        edges = [0, 1, p - 1, p, 2 ** (64 * words) - 1, (p + 1) // 2]
+        raw = np.array([[edge >> 64 * n & 2**64 - 1 for n in range(words)] for edge in edges], np.uint64)
+        pads = raw.view(field.dtype)[:, 0]
+        for h, g in product(range(len(edges)), repeat=2):
+            for v in (0, 1, p - 1):
+                ours, theirs = (np.repeat(pads[[n]], count).reshape(1, -1, 1) for n in (h, g))
+                values = np.asarray(field._kernels.from_objects(np.array([v], object))).astype(field.dtype)
+                corrections, summands = loops.offer(ours, theirs, values.reshape(1, 1))
+                a, b = (edges[n] & field.modulus for n in (h, g))
+                assert numbers(field, corrections) == [(a - b + v) % p] * count
+                assert numbers(field, summands) == [-a * (2**count - 1) % p]
+                found = loops.add_up(ours, corrections, np.ones((1, count), np.uint8))
+                assert numbers(field, found) == [(a + (a - b + v) % p) * (2**count - 1) % p]
+
     def test_only_p_is_rejected(self, rng: np.random.Generator, field: Field) -> None:
         loops = fused(field)
         if loops is None:

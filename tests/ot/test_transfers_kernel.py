@@ -230,7 +230,7 @@ class TestCombine:
 
 
 class TestEvaluate:
-    @pytest.mark.parametrize("blocks", [0, 1, 2, 7, 8, 9, 16, 23])
+    @pytest.mark.parametrize("blocks", [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 53])
     def test_is_a_polynomial(self, by: Polynomials, rng: np.random.Generator, blocks: int) -> None:
         rows, point = words(rng, 3, 2 * blocks), words(rng, 2)
         found = by.evaluate(rows, point)
@@ -247,6 +247,19 @@ class TestEvaluate:
             row = np.array([other & 2**64 - 1, other >> 64, 0, 0], np.uint64)
             point = np.array([edge & 2**64 - 1, edge >> 64], np.uint64)
             assert number(by.evaluate(row, point)) == times(other, edge)
+
+    @pytest.mark.parametrize("edge", [0, 1, 2, 0x87, 1 << 63, 1 << 64, 1 << 127, (1 << 128) - 1])
+    def test_edges_of_every_coefficient(self, by: Polynomials, edge: int) -> None:
+        """Of a row of two times sixteen and three more, of which one is not zero."""
+        blocks = 35
+        point = np.array([edge & 2**64 - 1, edge >> 64], np.uint64)
+        rows = np.zeros((blocks, blocks, 2), np.uint64)
+        rows[np.arange(blocks), np.arange(blocks)] = 2**64 - 1, 1 << 63
+        expected, value = [], (1 << 127) + 2**64 - 1
+        for _ in range(blocks):
+            expected.append(value)
+            value = times(value, edge)
+        assert [number(found) for found in by.evaluate(rows.reshape(blocks, -1), point)] == expected[::-1]
 
     def test_any_layout_of_rows(self, by: Polynomials, rng: np.random.Generator) -> None:
         rows, point = words(rng, 6, 20), words(rng, 2)
