@@ -26,7 +26,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from parties.errors import IdentityError
@@ -34,7 +33,8 @@ from parties.errors import IdentityError
 THROW_AWAY_LIFETIME = datetime.timedelta(days=3)
 # What the library says of certificates that break the rules (RFC 5280), beside ValueError.
 _WRONG = (
-    CryptographyDeprecationWarning,
+    Warning,
+    TypeError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.ExtensionNotFound,
@@ -209,7 +209,7 @@ def _write_all(handle: int, content: bytes) -> None:
 
 @contextlib.contextmanager
 def strict_certificates() -> Iterator[None]:
-    """Take certificates for wrong of which the library only warns, such as those with a negative serial number.
+    """Take certificates for wrong of which the library only warns: of a negative serial number, of too long a name.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def strict_certificates() -> Iterator[None]:
         Whatever is wrong with a certificate that is read in here, or with a part of it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        warnings.simplefilter("error")
         try:
             yield
         except _WRONG as wrong:
