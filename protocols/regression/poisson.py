@@ -109,9 +109,9 @@ async def poisson_regression(
     scaled by a secret power of four so that its trace is between 1/4 and 1, :func:`mpc.linear.solve`. Linear predictors
     are cut to the range from ``log(b) - 24`` to ``log(b) + 2``, b the power of 16 above the largest y, or the bound;
     where b is above 2^12 times the mean of y the fit fails, and says so. Against statsmodels
-    coefficients are off by about 1e-6 of their standard errors and standard errors by about 1e-6 of themselves;
-    log-likelihood and deviance by about ``2^-30`` of the total of y, Pearson's chi squared by ``2^-16`` of the sum of
-    ``|y - mean|``: with counts around 3e4 it keeps four digits.
+    coefficients are off by about 1e-6 of their standard errors (3e-6 where exposures differ a thousandfold), standard
+    errors by about 1e-6 of themselves, log-likelihood and deviance by about ``2^-30`` of the total of y, Pearson's chi
+    squared by ``2^-16`` of the sum of ``|y - mean|``: with counts around 3e4 it keeps four digits.
     Matrices whose condition number (standardised, weighted by means) is above about ``2^16 / columns`` count as
     singular.
 

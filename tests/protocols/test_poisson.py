@@ -126,7 +126,8 @@ def test_columns_with_missing_values_weights_and_exposures(rng: np.random.Genera
     exposure, weights = rng.normal(size=len(y)), rng.uniform(0.5, 3, len(y))
     inputs = [(X[:, :2], None, {"weights": weights}), (X[:, 2:], y, {"offset": exposure})]
     fit = fitted(inputs, partition="columns")
-    compare(fit, reference(Data(X[kept], y[kept]), offset=exposure[kept], freq_weights=weights[kept]))
+    # Exposures from 0.03 to 30: a few rows have nearly all of the weight, and the same rounding counts for more.
+    compare(fit, reference(Data(X[kept], y[kept]), offset=exposure[kept], freq_weights=weights[kept]), 1e-5)
     assert fit.n == kept.sum()
     assert fit.missing == {"party 0": 1, "party 1": 2}
 
