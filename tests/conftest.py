@@ -77,9 +77,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many tests wait, for a process to start or a patience to end."""
+    """Two more than there are processors: many tests wait, for a process to start or a patience to end."""
     here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return len(here) + 1
+    return len(here) + 2
 
 
 @pytest.hookimpl(optionalhook=True)
