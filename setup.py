@@ -9,14 +9,16 @@ import os
 import numpy as np
 from setuptools import Extension, setup
 
+DEBUG = bool(os.environ.get("SOTTOVOCE_DEBUG"))
+
 setup(
     ext_modules=[
         Extension(
             f"mpc.{name}",
             sources=[f"mpc/{name}.c"],
             include_dirs=[np.get_include()],
-            define_macros=[("SOTTOVOCE_DEBUG", "1")] if os.environ.get("SOTTOVOCE_DEBUG") else [],
-            extra_compile_args=[] if os.name == "nt" else ["-O3", "-fwrapv"],
+            define_macros=[("SOTTOVOCE_DEBUG", "1")] if DEBUG else [],
+            extra_compile_args=[] if os.name == "nt" else ["-O1" if DEBUG else "-O3", "-fwrapv"],
             optional=True,
         )
         for name in ("_kernels", "_lattice", "_transfers")
