@@ -4,9 +4,9 @@ What :mod:`mpc` holds against cheaters is that every share stands for what the p
 bounds, and that nothing is opened on the strength of something wrong. An analysis adds promises of its own: what is
 given fits together as data do, and numbers are below the bounds that masks are made for. So for each analysis somebody
 has to show that this holds whatever a cheater gives. Sums promise nothing, they are opened as they come. Of means, a
-number of rows is not negative, and no mean is beyond its bound; but a cheater's sum need not fit its number of rows.
-Of tables of counts, where rows are split, more is shown: what a cheater gave is what some data of its own would have
-given.
+number of rows is not negative, and none that all learn is beyond its bound (where some do not learn it, an error would
+tell them about the others' data); but a cheater's sum need not fit its number of rows. Of tables of counts, where rows
+are split, more is shown: what a cheater gave is what some data of its own would have given.
 
 1. *A count is a number from 0 to what a party may have* (:func:`added_up`): no bits that its owner could send stand for
    anything else.

@@ -105,11 +105,11 @@ async def secure_sum(
 
     Notes
     -----
-    The parties in ``to`` learn the sums and nothing else; the others nothing but the common parameters,
-    which are public. The number of rows of a party stays with it. With ``disclosure`` all parties learn one
-    bit: whether its rules hold. Semi-honest, all others may collude (for ``disclosure``: as many as the
-    preprocessing says). Rows are summed where they are, in one pass, so the cost does not depend on them; a table
-    is not copied, and must not change until the sum is there.
+    The parties in ``to`` learn the sums and nothing else; the others nothing but the common parameters, which are
+    public. The number of rows of a party stays with it. With ``disclosure`` all parties learn one bit: whether its
+    rules hold. Semi-honest, all others may collude (for ``disclosure``: as many as the preprocessing says); parties
+    may cheat, too, see :mod:`protocols.cheating`. Rows are summed where they are, in one pass, so the cost does not
+    depend on them; a table is not copied, and must not change until the sum is there.
     Cost: 3 rounds; ``|sum|`` elements opened; no preprocessing. With ``disclosure`` also that of
     :func:`protocols.release.disclosure.check`.
     """
@@ -162,16 +162,18 @@ async def secure_mean(
     ------
     DataError
         See :func:`secure_sum`; also, at the parties in ``to``, if no party has a row.
+    AgreementError
+        See :func:`secure_sum`; also, where parties may cheat and all learn the means, if one is beyond its bound.
     DisclosureError
         At all parties: a rule of the disclosure control does not hold.
 
     Notes
     -----
-    Semi-honest. With ``"total"`` the sums and the total count are opened, which say the same as means
-    and count: 4 rounds, ``|columns| + 1`` elements. With ``"secret"`` also whether there is any row at
-    all: 32 rounds with an agreed bound and a dealer (4 more with ``prss`` among three). All of it is opened
-    to the parties in ``to`` alone; the others learn nothing, except with ``"secret"`` and no bound the orders
-    of magnitude, and with ``disclosure`` one bit, whether its rules hold.
+    Semi-honest; with ``"total"`` parties may cheat, see :mod:`protocols.cheating`. With ``"total"`` the sums and the
+    total count are opened, which say the same as means and count: 4 rounds, ``|columns| + 1`` elements. With
+    ``"secret"`` also whether there is any row at all: 32 rounds with an agreed bound and a dealer (4 more with ``prss``
+    among three). All of it is opened to the parties in ``to`` alone; the others learn nothing, except with ``"secret"``
+    and no bound the orders of magnitude, and with ``disclosure`` one bit, whether its rules hold.
     """
     if count not in ("total", "secret"):
         raise ValueError(f"count is 'total' or 'secret', not {count!r}")
@@ -199,11 +201,16 @@ async def secure_mean(
     means = np.asarray(sums / int(n), dtype=np.float64)
     if exponents is not None:
         means = np.ldexp(means, exponents)
-    if party.security != "semi-honest" and bounds is not None and (abs(means) > bounds * _WITH_ROUNDING).any():
+    # Where some do not learn the means, an error would tell them about these.
+    if party.security != "semi-honest" and release.to is None and _beyond(means, bounds):
         raise AgreementError(
             "secure_mean: a mean is beyond its bound: some party gave a sum that does not fit its number of rows"
         )
     return means if array.ndim == 2 else float(means)
+
+
+def _beyond(means: NDArray[np.float64], bounds: NDArray[np.float64] | None) -> bool:
+    return bounds is not None and bool((abs(means) > bounds * _WITH_ROUNDING).any())
 
 
 async def secure_variance(

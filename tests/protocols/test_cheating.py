@@ -338,6 +338,10 @@ def test_a_mean_beyond_its_bound_is_no_result(preprocessing: str, monkeypatch: p
     for outcome in run(program, [None] * 2, preprocessing=preprocessing, security="malicious").outcomes:
         assert isinstance(outcome, AgreementError | PeerError)
         assert "secure_mean: a mean is beyond its bound" in str(outcome)
+    # Who does not learn the mean does not learn from an error how large it is.
+    one = run(lambda party, _: secure_mean(party, values, bound=4.0, to=[0]), [None] * 2, security="malicious")
+    assert one.results[0] > 4
+    assert one.results[1] is None
 
 
 @pytest.mark.parametrize("seed", range(6))
