@@ -18,7 +18,7 @@ from protocols.magnitudes import agree_exponents, exponents_of
 from protocols.pools.blocks import Spread, Total, scaled
 from protocols.pools.moments import COVARIANCE_SCALE, MEAN_SCALE, Moments
 from protocols.regression.glm import cells, column_sizes, presence, row_exponents, row_sizes
-from protocols.regression.least_squares import Standard, exactly, standardise_moments
+from protocols.regression.least_squares import SPREAD_BITS, Standard, exactly, standardise_moments
 from protocols.regression.sample import Sample
 from protocols.release.disclosure import Release
 from protocols.shares import sum_of
@@ -29,9 +29,10 @@ _ROOT_SCALE = 38
 _OWNED_SCALE = 56
 _WEIGHT_SCALE = 40
 _FIGURE_SCALE = 60
-# With columns: means are at most 2^12 standard deviations from 0; how far a column's may shrink on complete rows.
-_FARTHEST = 12
-_COLUMN_SPREAD_BITS = 4
+# With columns: means are at most 1000 standard deviations from 0. On complete rows a column's standard deviation may be
+# so much smaller than on all that its owner has: 2^9 times, less a factor for the rows that are left out.
+_FARTHEST = 1000.0
+_COLUMN_SPREAD_BITS = (8, 9)
 _ROOM_BITS = 78
 _MOST_ROW_BITS = 24
 
@@ -49,6 +50,8 @@ class Prepared(NamedTuple):
     log_weights : Share or None
         Shape (1,): sum of the logarithms of weights, where there are any.
     missing : dict of str to int or None
+    least : str
+        In words, which spread is so small that a column counts as constant.
     """
 
     standard: Standard
@@ -56,6 +59,7 @@ class Prepared(NamedTuple):
     weight: float
     log_weights: Share | None
     missing: dict[str, int | None]
+    least: str
 
 
 def _enough(party: Party, n: int, columns: int) -> int:
@@ -94,7 +98,7 @@ async def from_rows(party: Party, ours: Sample, release: Release, y_bound: float
             )
     moments = await weighted_moments(party.at("moments"), spread, total, exponents)
     standard = await standardise_moments(party.at("standardise"), moments)
-    return Prepared(standard, n, total, logs, missed)
+    return Prepared(standard, n, total, logs, missed, f"below 2^-{SPREAD_BITS} of its bound")
 
 
 def _blocks(
@@ -207,11 +211,11 @@ async def from_columns(party: Party, ours: Sample, release: Release) -> Prepared
     scope = party.at("columns")
     shapes: list[tuple[int | None, ...]] = [(count,) for count in ours.columns]
     values = await scope.share(own.values, bound=_reach(rows), scale=scale, shape=[(rows, k) for k in ours.columns])
-    centres = await scope.share(own.centre, bound=2.0**_FARTHEST, scale=_FIGURE_SCALE, shape=shapes)
+    centres = await scope.share(own.centre, bound=_FARTHEST + 1.0, scale=_FIGURE_SCALE, shape=shapes)
     powers = await scope.share(own.power, bound=1 << 12, shape=shapes)
     last = _Own(None, None, None) if outcome is None else outcome
     values.append(await scope.share(last.values, bound=_reach(rows), owner=giver, shape=(rows, 1), scale=scale))
-    centres.append(await scope.share(last.centre, bound=2.0**_FARTHEST, owner=giver, shape=(1,), scale=_FIGURE_SCALE))
+    centres.append(await scope.share(last.centre, bound=_FARTHEST + 1.0, owner=giver, shape=(1,), scale=_FIGURE_SCALE))
     powers.append(await scope.share(last.power, bound=1 << 12, owner=giver, shape=(1,)))
 
     # 2. On shares: moments of complete rows, in units of 2^unit.
@@ -221,10 +225,12 @@ async def from_columns(party: Party, ours: Sample, release: Release) -> Prepared
     moments = await _moments(party.at("moments"), concatenate(values, axis=1), weight, n, row_bits, unit)
     mean = rescaled(concatenate(centres).reshape(1, -1), _FIGURE_SCALE + unit) + moments.mean
     moments = Moments(moments.n, mean, moments.covariance, moments.exponents)
-    found = await standardise_moments(party.at("standardise"), moments, spread_bits=_COLUMN_SPREAD_BITS)
+    bits = _COLUMN_SPREAD_BITS[weight is not None]
+    found = await standardise_moments(party.at("standardise"), moments, spread_bits=bits)
     power = concatenate(powers) + found.power - unit
     standard = Standard(found.cross, found.centre, power, found.constant, np.zeros(len(ours.names) + 1, np.int64))
-    return Prepared(standard, n, float(n), None, missed)
+    least = f"in complete rows below 2^-{max(bits - unit - 1, 0)} of that in all rows where its party has a value"
+    return Prepared(standard, n, float(n), None, missed, least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +247,11 @@ class _Own:
         mean = used.mean(axis=0) if len(used) else np.zeros(X.shape[1])
         spread = used.std(axis=0) if len(used) else np.zeros(X.shape[1])
         spread = np.where(spread > 2.0**-40 * np.abs(used).max(axis=0, initial=0.0), spread, 0.0)
-        far = (spread > 0) & (np.abs(mean) > 2.0 ** (_FARTHEST - 2) * spread)
+        far = (spread > 0) & (np.abs(mean) > _FARTHEST * spread)
         if far.any():
             named = ", ".join(str(j) for j in np.flatnonzero(far)[:10])
             raise DataError(
-                f"party {rank}: the mean of column {named} of {what} is more than {2 ** (_FARTHEST - 2)} standard "
+                f"party {rank}: the mean of column {named} of {what} is more than {_FARTHEST:g} standard "
                 "deviations from 0; subtract a round number from the column first"
             )
         power = np.where(spread > 0, -np.frexp(np.where(spread > 0, spread, 1.0))[1], 0).astype(np.int64)

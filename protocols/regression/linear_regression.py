@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mpc import Party, open_
 from protocols.pools.variables import Column
 from protocols.regression.coding import Bounds
-from protocols.regression.least_squares import SPREAD_BITS, least_squares
+from protocols.regression.least_squares import least_squares
 from protocols.regression.linear_moments import NAME, from_columns, from_rows
 from protocols.regression.regression_results import LinearResult
 from protocols.regression.results import ConvergenceWarning
@@ -119,7 +119,10 @@ async def linear_regression(
     that, and the result says so; r is 21 for 10 columns and up to four parties, 17 for seven, see
     :func:`protocols.regression.least_squares.ratio_bits`. Up to there, estimates are off by less than 1e-6 of their
     standard errors (measured: 2e-7 at a condition number of 10^5) and standard errors by less than 1e-6 of themselves.
-    Residuals below 1e-8 of the outcome's variance are rounding.
+    Residuals below 1e-8 of the outcome's variance are rounding. A column counts as constant where its standard
+    deviation is below ``2^-18`` of its bound; with ``partition="columns"`` and rows left out, where on complete rows
+    it is below ``2^-7`` of that in all rows where its party has a value; below ``2^-6`` where fewer than a quarter of
+    the rows are complete, below ``2^-5`` where fewer than a 16th are, and so on.
 
     **Cost** with d columns: about 135 rounds with a dealer (125 with agreed bounds), and with ``partition="rows"``
     about ``75 d^2 + 160 d`` elements opened; with ``partition="columns"`` and n rows ``2 n (d + 2)`` more.
@@ -162,6 +165,7 @@ async def linear_regression(
         partition=partition,
         names=ours.names,
         missing=prepared.missing,
+        least=prepared.least,
     )
     if result.warnings and not party.rehearsing:
         warnings.warn(f"{NAME}: " + "; ".join(result.warnings), ConvergenceWarning, stacklevel=2)
@@ -188,6 +192,7 @@ def _result(
     partition: str,
     names: tuple[str, ...],
     missing: dict[str, int | None],
+    least: str,
 ) -> LinearResult:
     """Bring what was opened to the units of the data."""
     shift, spread, power, residual, total, outcome_power, constant, right, *logs = opened
@@ -214,19 +219,17 @@ def _result(
         partition=partition,
         names=names,
         missing=missing,
-        warnings=_findings(fine, lost, names),
+        warnings=_findings(fine, lost, names, least),
     )
 
 
-def _findings(fine: bool, constant: NDArray[np.bool_], names: tuple[str, ...]) -> tuple[str, ...]:
+def _findings(fine: bool, constant: NDArray[np.bool_], names: tuple[str, ...], least: str) -> tuple[str, ...]:
     found = []
     if constant[-1]:
-        found.append(
-            f"y is constant, or its spread is below 2^-{SPREAD_BITS} of its bound: there is nothing to explain"
-        )
+        found.append(f"y is constant, or its spread is {least}: there is nothing to explain")
     if constant[:-1].any():
         named = ", ".join(names[j] for j in np.flatnonzero(constant[:-1])[:10])
-        found.append(f"no spread in column {named}: constant, or below 2^-{SPREAD_BITS} of its bound; it is left out")
+        found.append(f"no spread in column {named}: constant, or {least}; it is left out")
     if not fine and not constant[-1]:
         found.append("the columns are collinear; drop columns, or set l2")
     return tuple(found)

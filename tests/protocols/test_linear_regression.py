@@ -170,6 +170,28 @@ def test_missing_values_at_parties_with_columns(rng: np.random.Generator) -> Non
     assert fit.missing["party 1"] == (np.isnan(X[:, 3:]).any(axis=1) | np.isnan(y)).sum()
 
 
+def outlier_left_out(factor: float) -> tuple[Data, Data]:
+    """Return columns with an outlier in a row that is not complete, and the complete rows."""
+    data = stackloss()
+    X, y = data.X[:, :2].copy(), data.y.copy()
+    X[0, 0], X[0, 1] = X[:, 0].mean() + factor * X[1:, 0].std() * np.sqrt(len(y)), np.nan
+    return Data(X, y), Data(X[1:], y[1:])
+
+
+@pytest.mark.parametrize("factor", [10, 50])
+def test_columns_that_spread_less_where_all_are_complete(factor: float) -> None:
+    given, kept = outlier_left_out(factor)
+    fit = run_one(linear_regression, [(given.X[:, :1], None), (given.X[:, 1:], given.y)], partition="columns")
+    compare(fit, ordinary(kept), tolerance=1e-5)
+
+
+def test_a_column_that_hardly_spreads_where_all_are_complete() -> None:
+    given, _ = outlier_left_out(300)
+    left, right = (given.X[:, :1], None), (given.X[:, 1:], given.y)
+    fit = told([left, right], r"no spread in column x1: .* in complete rows below 2\^-7 of", partition="columns")
+    assert np.isnan(fit.coef[0])
+
+
 @pytest.mark.parametrize("l2", [0.5, 200.0])
 def test_a_penalty_equals_ridge_on_standardised_columns(l2: float) -> None:
     from sklearn.linear_model import Ridge
@@ -370,6 +392,8 @@ def test_every_bound_holds_on_hostile_data(rng: np.random.Generator) -> None:
     outlier = X.copy()
     outlier[0, 1] = 1e6
     far = X + np.array([1e5, 0, 0])
+    gone = X * 1e-2 + np.array([0, 900 * 0.155, 0])
+    gone[0] = np.nan, 900 * 0.155 + 1.0, 1.0
     cases = {
         "plain": (X, y, 0.0),
         "exact": (X, X[:, 0] * 3 + 1, 0.0),
@@ -382,6 +406,8 @@ def test_every_bound_holds_on_hostile_data(rng: np.random.Generator) -> None:
         "far from the origin": (far, y, 0.0),
         "constant": (X * [1.0, 0.0, 1.0], y, 0.0),
         "all constant": (X * 0 + 3, y * 0, 0.0),
+        "left out": (gone, y, 0.0),
+        "nearly all left out": (np.where(np.arange(40)[:, None] < 34, [np.nan, 1.0, 1.0], 1.0) * X, y, 0.0),
     }
     for name, (columns, outcome, l2) in cases.items():
         for partition in ("rows", "columns"):
