@@ -40,6 +40,8 @@ class Answer:
         There is none: the result says so in its ``warnings``, which match this.
     may_warn : bool
         The reference is at the edge of what floats can tell; the result may be right, or warn.
+    slack : float
+        The tolerances are so many times the case's, as the analysis' docstring says of data like these.
     unsaid : tuple of str
         Values of which the result's docstring says when they are NaN, so that it need not say so again.
     withheld : mapping
@@ -50,6 +52,7 @@ class Answer:
     refused: str = ""
     warned: str = ""
     may_warn: bool = False
+    slack: float = 1.0
     unsaid: tuple[str, ...] = ()
     withheld: Mapping[str, str] = field(default_factory=dict)
 
@@ -279,7 +282,7 @@ def check_result(case: Case, outcome: Outcome, answer: Answer) -> None:
         ours = found[name]
         if name in answer.withheld and re.search(answer.withheld[name], reasons):
             ours = np.where(np.isnan(ours), wanted, ours)
-        _compare(case, name, ours, wanted, reasons=bool(reasons) or name in answer.unsaid)
+        _compare(case, name, ours, wanted, reasons=bool(reasons) or name in answer.unsaid, slack=answer.slack)
 
 
 def _reasons(result: Any) -> list[str]:
@@ -293,12 +296,13 @@ def _comparable(result: Any) -> Any:
     return result.to_dict() if hasattr(result, "to_dict") else result
 
 
-def _compare(case: Case, name: str, found: Any, wanted: Any, *, reasons: bool) -> None:
+def _compare(case: Case, name: str, found: Any, wanted: Any, *, reasons: bool, slack: float) -> None:
     if isinstance(wanted, str | tuple | bool):
         assert found == wanted, f"{case.name}: {name} is {found}, not {wanted}"
         return
     ours, theirs = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol, err_msg=f"{case.name}: {name}")
+    rtol, atol = case.rtol * slack, case.atol * slack
+    np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol, err_msg=f"{case.name}: {name}")
     assert reasons or not np.isnan(theirs).any(), f"{case.name}: {name} is NaN without a reason"
 
 
