@@ -1,11 +1,13 @@
 """The quick comparisons with references, and whether the page speaks of all of them."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("sksurv", reason="scikit-survival, from which some of the data come, is not installed here")
+if find_spec("sksurv") is None:  # importing it would take every process of the tests a second
+    pytest.skip("scikit-survival, from which some of the data come, is not installed here", allow_module_level=True)
 
 from tests.accuracy.__main__ import PAGE, main
 from tests.accuracy.cases import Case, Figure, exact, p_value
