@@ -16,7 +16,9 @@ the coin is tossed. Such a function fits the equations of two coins, which diffe
 most two keys. So among p keys, those that pass are on average at most ``sqrt(2 p) + 1``: a part of 2^-63. Where the
 bits themselves are off the line that the batch check finds (:mod:`mpc.ot.macs`, item 2), there are the fewer keys the
 more lines there are; with its counting by triples the part is below 2^-50. Each holder convinces itself; that it is the
-same bit toward all is the check of the batch.
+same bit toward all is the check of the batch. Where that looks at sums over owners only (``apart``), two owners may
+bring functions of the key that cancel in the sum. Each is additive over the key's digits, so it is not 0 for some keys
+and Delta for others; and where a single owner's row is used, each opening's MAC would be off by the unknown key.
 
 **What is shown** is uniform given what the holder knows: the second element by x', the first follows from it. For two
 holders who put together what they have, x' must differ between them.

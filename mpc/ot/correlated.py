@@ -124,7 +124,7 @@ class Prover:
         self.field = field
         self._leaves = Leaves(leaves, missing=0)
         self._loops = loops_of(field)
-        self._scopes: set[str] = set()
+        self._nonces: set[bytes] = set()
 
     async def extend(self, scope: Party, values: FieldArray) -> FieldArray:
         """Bring elements; return our summands M.
@@ -169,7 +169,7 @@ class Prover:
         if values.ndim != 1:
             raise ValueError(f"elements of shape (n,) are brought, not {values.shape}")
         field, cost = self.field, scope.cost_of("transfers")
-        streams = self._leaves.open(_nonce(scope, self._scopes), len(values))
+        streams = self._leaves.open(_nonce(scope, self._nonces), len(values))
         summands = np.empty(values.shape, field.dtype)
         number = 0
         for part in _stretches(len(values), field):
@@ -213,7 +213,7 @@ class Holder:
         starts = np.cumsum([len(keys).bit_length() - 1 for keys in leaves])[:-1]
         self._digits = np.split(bits, starts)
         self._loops = loops_of(field)
-        self._scopes: set[str] = set()
+        self._nonces: set[bytes] = set()
 
     async def extend(self, scope: Party, count: int) -> FieldArray:
         """Return our summands ``K = M + Delta x`` for so many elements of the prover's, shape ``(count,)``.
@@ -226,7 +226,7 @@ class Holder:
             The prover sent what are no corrections.
         """
         field, cost = self.field, scope.cost_of("transfers")
-        streams = self._leaves.open(_nonce(scope, self._scopes), count)
+        streams = self._leaves.open(_nonce(scope, self._nonces), count)
         summands = np.empty(count, field.dtype)
         number = 0
         parts = _stretches(count, field)
@@ -263,12 +263,16 @@ class Holder:
 # ---- messages -------------------------------------------------------------------------------------------------------
 
 
-def _nonce(scope: Party, used: set[str]) -> bytes:
-    """Return the first block of a scope's streams, less its counter; a collision takes 2^48 scopes."""
-    if scope.path in used:
-        raise RuntimeError(f"elements were correlated in the scope {scope.path!r} before")
-    used.add(scope.path)
-    return hashlib.blake2b(scope.path.encode(), digest_size=NONCE_BYTES, person=b"svoce.correlate").digest()
+def _nonce(scope: Party, used: set[bytes]) -> bytes:
+    """Return the first block of a scope's streams, less its counter.
+
+    It is kept, not the path: whoever may name scopes finds two that share it by 2^48 hashes, and they end in an error.
+    """
+    nonce = hashlib.blake2b(scope.path.encode(), digest_size=NONCE_BYTES, person=b"svoce.correlate").digest()
+    if nonce in used:
+        raise RuntimeError(f"elements were correlated in the scope {scope.path!r} before, or in one with its streams")
+    used.add(nonce)
+    return nonce
 
 
 def _stretches(count: int, field: Field) -> list[slice]:

@@ -1,9 +1,11 @@
 """Correlated elements: right in any number of messages, private, and off as documented where a prover cheats."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -183,6 +185,22 @@ class TestSetUp:
                 await extend()
 
         values = F61.zeros(2)
+        assert run(program, parties=2).results == [None, None]
+
+    def test_streams_are_used_once_whatever_scopes_are_called(
+        self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two paths of the same nonce take 2^48 hashes to find."""
+        ends, values = Ends(rng, F61, 5), F61.zeros(2)
+        alike = SimpleNamespace(blake2b=lambda path, **more: hashlib.blake2b(b"", **more))
+        monkeypatch.setattr(module, "hashlib", alike)
+
+        async def program(party: Party, _: Any) -> None:
+            one, two = party.at("one"), party.at("two")
+            await (ends.holder.extend(one, 2) if party.rank else ends.prover.extend(one, values))
+            with pytest.raises(RuntimeError, match="its streams"):
+                await (ends.holder.extend(two, 2) if party.rank else ends.prover.extend(two, values))
+
         assert run(program, parties=2).results == [None, None]
 
 
