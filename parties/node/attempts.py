@@ -222,7 +222,7 @@ class AttemptRun:
         )
         await worker.begin(members, session, self._passes(worker))
         async with contextlib.AsyncExitStack() as stack:
-            desk = await stack.enter_async_context(Desk(office.depot, self._study.hash, self.number, office.note))
+            desk = await stack.enter_async_context(self._desk(session))
             watching = asyncio.create_task(self._watch(worker))
             stack.push_async_callback(_cancelled, watching)
             try:
@@ -239,6 +239,11 @@ class AttemptRun:
                 await worker.stop(f"{office.config.name} cannot write to its disk")  # the others hear of it now
                 raise
         raise _EndError("WorkerFault", "the worker ended without saying how", retry=False)
+
+    def _desk(self, session: bytes) -> Desk:
+        runs = 0 if self.prepare is None else self.prepare.runs
+        depot, note = self._office.depot, self._office.note
+        return Desk(depot, self._study.hash, self.number, note, session=session.hex(), runs=runs, spends=not self.dry)
 
     def _current(self) -> Attempt:
         state = self.entry.state(self._office.clock())

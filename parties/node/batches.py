@@ -37,7 +37,10 @@ _LINE_BYTES = 2048
 
 
 class BatchError(GovernanceError):
-    """The ledger of material cannot be read or written, or something would be used twice."""
+    """The ledger of material cannot be read or written, or something would be used twice.
+
+    What is said while studies run names no file: it goes to the other members.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +151,19 @@ class BatchLedger:
             batch = self._after(fields)
         except ValueError as error:
             raise BatchError(f"batch {name} cannot be {event}: {error}") from None
-        self._write(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+        line = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        if len(line) > _LINE_BYTES:  # it could not be read again
+            raise BatchError(f"batch {name} cannot be {event}: there is too much to note")
+        self._write(line + b"\n")
         self._batches[name] = batch
         return batch
 
     def _write(self, line: bytes) -> None:
         try:
             if os.fstat(self._handle).st_nlink == 0 or os.fstat(self._handle).st_size != self._end:
-                raise BatchError(f"{shown(self._path)} was changed by somebody else: nothing is taken from it any more")
+                raise BatchError(
+                    "this node's ledger of material was changed by somebody else: nothing is taken from it any more"
+                )
             if os.write(self._handle, line) == len(line):
                 os.fsync(self._handle)
                 self._end += len(line)

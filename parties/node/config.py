@@ -47,12 +47,15 @@ class Limits(Strict):
         No attempt takes longer here, whatever the study allows.
     studies_at_once : int
         More wait in the queue.
+    material_mb : int
+        On the disk, for material that is prepared ahead, of all studies together.
     """
 
     cores: Annotated[int, Field(ge=1, le=1024)] = 1
     memory_mb: Annotated[int, Field(ge=256, le=1 << 24)] = 8192
     time_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     studies_at_once: Annotated[int, Field(ge=1, le=64)] = 2
+    material_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 20480
 
 
 class Policy(Strict):

@@ -17,14 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from parties.governance.files import make_private_directory, reason, shown, sync_directory
+from parties.governance.files import make_private_directory, reason, sync_directory
 from parties.node.batches import ENDED, UNSPENT, Batch, BatchError, BatchLedger, is_batch_name
 from parties.node.sealing import SALT_BYTES, Opener, Sealer
+from parties.node.store import RESERVE_BYTES
 
 LEDGER = "batches.jsonl"
 # What the others are told of what is over, so that they see what they missed.
 _MOST_ENDED = 256
 _SUFFIX = ".sealed"
+# Several studies may write at once, each a piece between two looks at the disk.
+_ROOM_BYTES = 16 << 20
 
 # Derives a key from a salt, and from the node's key.
 Derive = Callable[[bytes], bytes]
@@ -85,8 +88,9 @@ class Making:
         return self._hash.hexdigest()
 
     def drop(self) -> None:
-        """Leave nothing of it."""
-        self._file.close()
+        """Leave nothing of it, on a full disk, too."""
+        with contextlib.suppress(OSError):
+            self._file.close()
         with contextlib.suppress(OSError):
             self._path.unlink()
 
@@ -141,6 +145,8 @@ class Depot:
         Makes the key of a file from its salt.
     now : callable
         Returns the time as text.
+    most_bytes : int, optional
+        What all files together may take.
 
     Raises
     ------
@@ -152,10 +158,14 @@ class Depot:
     What a crash has left half-made is discarded here, and what lost its file.
     """
 
-    def __init__(self, directory: Path, derive: Derive, now: Callable[[], str]) -> None:
+    def __init__(
+        self, directory: Path, derive: Derive, now: Callable[[], str], *, most_bytes: int | None = None
+    ) -> None:
         make_private_directory(directory, error=BatchError)
         self.directory = directory
+        self.most_bytes = most_bytes
         self._derive = derive
+        self._makings: dict[str, Making] = {}
         self._ledger = BatchLedger(directory / LEDGER, now)
         try:
             self._sweep()
@@ -168,15 +178,16 @@ class Depot:
         self._ledger.close()
 
     def _sweep(self) -> None:
+        # Files first: if they fill the disk, nothing could be noted before they are gone.
+        known = {batch.name for batch in self._ledger if batch.state in UNSPENT}
+        for path in self.directory.iterdir():
+            if path.name.startswith(".") or (path.suffix == _SUFFIX and path.stem not in known):
+                path.unlink(missing_ok=True)
         for batch in self._ledger:
             if batch.state == "begun":
                 self.discard(batch.name, "half made when the node went down")
             elif batch.state in UNSPENT and not self._is_there(batch):
                 self.discard(batch.name, "its file is gone, or was cut off")
-        known = {batch.name for batch in self._ledger if batch.state in UNSPENT}
-        for path in self.directory.iterdir():
-            if path.name.startswith(".") or (path.suffix == _SUFFIX and path.stem not in known):
-                path.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         if not is_batch_name(name):  # it becomes a path
@@ -207,8 +218,26 @@ class Depot:
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as failure:
             self.discard(name, "its file cannot be written")
-            raise BatchError(f"{shown(part)} cannot be written: {reason(failure)}") from None
-        return Making(name, os.fdopen(handle, "wb"), part, self._derive(salt), header_of(name, study, salt.hex()))
+            raise BatchError(f"material cannot be written: {reason(failure)}") from None
+        making = Making(name, os.fdopen(handle, "wb"), part, self._derive(salt), header_of(name, study, salt.hex()))
+        self._makings[name] = making
+        return making
+
+    def check_room(self, more: int) -> None:
+        """Refuse to take more bytes than there is room for, of all batches together.
+
+        Raises
+        ------
+        BatchError
+            They would be above ``most_bytes``, or the disk is all but full.
+        """
+        if self.most_bytes is not None:
+            held = self.left().size + sum(making.size for making in list(self._makings.values()))
+            if held + more > self.most_bytes:
+                raise BatchError(f"material may take {self.most_bytes >> 20} MiB here (limits.material_mb)")
+        facts = os.statvfs(self.directory)
+        if facts.f_bavail * facts.f_frsize < RESERVE_BYTES + _ROOM_BYTES + more:
+            raise BatchError("material cannot be written: the disk is full")
 
     def made(self, making: Making, *, matching: str, products: int) -> None:
         """Take note that a batch is whole; when this returns, it is on the disk with its name."""
@@ -217,11 +246,22 @@ class Depot:
             digest = making.close()
             os.rename(path.with_name(f".{making.name}"), path)
             sync_directory(self.directory)
+            facts: dict[str, Any] = {"digest": digest, "size": making.size, "products": products}
+            self._ledger.note("made", making.name, matching=matching, **facts)
         except OSError as failure:
-            making.drop()
-            self.discard(making.name, "its file could not be written")
-            raise BatchError(f"{shown(path)} cannot be written: {reason(failure)}") from None
-        self._ledger.note("made", making.name, matching=matching, digest=digest, size=making.size, products=products)
+            self.drop(making, "its file could not be written")
+            raise BatchError(f"material cannot be written: {reason(failure)}") from None
+        except BatchError:
+            with contextlib.suppress(BatchError):  # it may be the ledger that cannot be written
+                self.drop(making, "that it was made could not be noted")
+            raise
+        self._makings.pop(making.name, None)
+
+    def drop(self, making: Making, why: str) -> None:
+        """Leave nothing of a batch that is being made."""
+        making.drop()
+        self._makings.pop(making.name, None)
+        self.discard(making.name, why)
 
     def ready(self, name: str) -> None:
         """Take note that all parties have the batch."""
@@ -252,19 +292,28 @@ class Depot:
         if before is None or before.state not in UNSPENT:
             raise BatchError(f"batch {name} is not there to be used")
         batch = self._ledger.note("spent", name, why=why)
-        try:
-            file = path.open("rb")
-            path.unlink()
-            sync_directory(self.directory)
-        except OSError as failure:
-            raise BatchError(f"{shown(path)} cannot be read: {reason(failure)}; it is not used") from None
+        with contextlib.ExitStack() as undo:
+            try:
+                file = undo.enter_context(path.open("rb"))
+                path.unlink()
+                sync_directory(self.directory)
+            except OSError as failure:
+                raise BatchError(f"batch {name} cannot be read: {reason(failure)}; it is not used") from None
+            undo.pop_all()
         return Taken(batch, file, self._derive(bytes.fromhex(batch.salt)), header_of(name, batch.study, batch.salt))
 
     def discard(self, name: str, why: str) -> None:
-        """Never use a batch."""
-        self._ledger.note("discarded", name, why=why)
+        """Never use a batch.
+
+        Raises
+        ------
+        BatchError
+            That cannot be noted. Its file is gone nevertheless, so it will be discarded.
+        """
         for path in (self._path(name), self._path(name).with_name(f".{name}")):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # one that stays is not in the ledger's list when the node starts
+                path.unlink(missing_ok=True)
+        self._ledger.note("discarded", name, why=why)
 
     def forget(self, study: str) -> None:
         """Discard what is left for a study that is over."""

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from mpc.errors import SottovoceError
+from parties.governance.checks import one_line
 from parties.node.batches import ENDED, BatchError
 from parties.node.depot import Depot, Making, Taken
 from parties.node.material_messages import Material, OfferOf, Stored
-from parties.node.store import RESERVE_BYTES
 
 _PIECE = 1 << 20
-_LOOK_EVERY = 64 << 20
 _MOST_OFFERS = 512
+_WHY_LETTERS = 200
 
 Answer = tuple[Stored, socket.socket | None]
 
@@ -41,13 +39,32 @@ class Desk:
         For the ledger.
     note : callable
         ``note(event, **fields)`` writes to the audit log.
+    session : str
+        The attempt's, after which batches are called.
+    runs : int
+        How many batches the attempt makes: none, unless it prepares.
+    spends : bool
+        Whether it may use one.
     """
 
-    def __init__(self, depot: Depot | None, study: str, attempt: int, note: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        depot: Depot | None,
+        study: str,
+        attempt: int,
+        note: Callable[..., None],
+        *,
+        session: str,
+        runs: int,
+        spends: bool,
+    ) -> None:
         self._depot = depot
         self._study = study
         self._attempt = attempt
         self._note = note
+        self._session = session
+        self._runs = runs
+        self._spends = spends
         self._making: Making | None = None
         self._taken: Taken | None = None
         self._moving: asyncio.Task[None] | None = None
@@ -68,15 +85,17 @@ class Desk:
             if self._taken is not None:
                 self._taken.close()
 
-    async def _halt(self) -> None:
-        """End the thread that moves bytes, whatever the worker does."""
+    async def _halt(self) -> str:
+        """End the thread that moves bytes, whatever the worker does; say what went wrong in it."""
         moving, self._moving = self._moving, None
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock = None
-        if moving is not None:
-            await asyncio.gather(moving, return_exceptions=True)
+        if moving is None:
+            return ""
+        (failure,) = await asyncio.gather(moving, return_exceptions=True)
+        return _said(failure) if isinstance(failure, OSError | SottovoceError) else ""
 
     async def answer(self, request: Material) -> Answer:
         """Do what a worker asks for; what is refused is said in the answer."""
@@ -103,10 +122,12 @@ class Desk:
         if request.ask == "spend":
             return self._spend(depot, name)
         if request.ask == "discard":
+            why = one_line(request.why, _WHY_LETTERS)
             if self._making is not None and self._making.name == name:
-                await self._halt()
-            self._discard(name, request.why)
+                why = await self._halt() or why
+            self._discard(name, why)
         elif request.ask == "ready":
+            self._check_own(name)
             depot.ready(name)
             self._tell("ready", name)
         else:
@@ -125,9 +146,17 @@ class Desk:
 
     # ---- making ---------------------------------------------------------------------------------
 
+    def _check_own(self, name: str) -> None:
+        """Refuse batches that this attempt does not make."""
+        session, _, number = name.rpartition("-")
+        if session != self._session or int(number or "0") >= self._runs:
+            raise BatchError("this attempt makes no such batch")
+
     def _begin(self, depot: Depot, name: str) -> Answer:
+        self._check_own(name)
         if self._making is not None:
             raise BatchError("one batch at a time")
+        depot.check_room(0)
         making = self._making = depot.begin(self._study, name)
         theirs = self._move(lambda sock: _receive(sock, making, depot))
         return Stored(key=making.key, study=self._study, salt=making.header["salt"]), theirs
@@ -139,24 +168,28 @@ class Desk:
         try:
             await moving
         except OSError as failure:
-            raise BatchError(f"material cannot be written: {failure.strerror or type(failure).__name__}") from None
+            raise BatchError(_said(failure)) from None
         self._making = self._moving = None
         depot.made(making, matching=request.matching, products=request.products)
         self._tell("made", making.name, bytes=making.size, products=request.products, matching=request.matching)
 
     def _discard(self, name: str, why: str) -> None:
         depot = self._depot
-        if self._making is not None and self._making.name == name:
-            self._making.drop()
-            self._making = None
         batch = None if depot is None else depot.batch(name)
-        if depot is not None and batch is not None and batch.state not in ENDED:
+        if depot is None or batch is None or batch.state in ENDED:
+            return
+        if self._making is not None and self._making.name == name:
+            making, self._making = self._making, None
+            depot.drop(making, why)
+        else:
             depot.discard(name, why)
-            self._tell("discarded", name, why=why)
+        self._tell("discarded", name, why=why)
 
     # ---- using ----------------------------------------------------------------------------------
 
     def _spend(self, depot: Depot, name: str) -> Answer:
+        if not self._spends:
+            raise BatchError("a dry run uses nothing up")
         if self._taken is not None:
             raise BatchError("one batch at a time")
         taken = self._taken = depot.take(name, f"attempt {self._attempt}")
@@ -180,15 +213,17 @@ class Desk:
 
 def _receive(sock: socket.socket, making: Making, depot: Depot) -> None:
     """Write what a worker seals, until it closes its end; in a thread."""
-    looked = -_LOOK_EVERY
     with sock:
         while data := sock.recv(_PIECE):
-            if making.size >= looked + _LOOK_EVERY:
-                looked = making.size
-                facts = os.statvfs(depot.directory)
-                if facts.f_bavail * facts.f_frsize < RESERVE_BYTES + _LOOK_EVERY:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            depot.check_room(len(data))
             making.write(data)
+
+
+def _said(failure: OSError | SottovoceError) -> str:
+    """Say what went wrong, without the name of a file."""
+    if isinstance(failure, SottovoceError):
+        return str(failure)
+    return f"material cannot be written: {failure.strerror or type(failure).__name__}"
 
 
 def _send(sock: socket.socket, taken: Taken) -> None:

@@ -124,7 +124,17 @@ class NodeKeeper:
     async def begin(self, name: str) -> Sealer:
         """See :class:`parties.node.matching.Keeper`."""
         key, header, sock = await self._file(ask="begin", name=name)
-        return Sealer(sock.sendall, key, header)
+
+        def write(data: bytes) -> None:
+            try:
+                sock.sendall(data)
+            except OSError:
+                raise BatchError(
+                    "this node takes no more material: its disk is full, or limits.material_mb is reached "
+                    "(its log says which)"
+                ) from None
+
+        return Sealer(write, key, header)
 
     async def made(self, name: str, matching: str, products: int) -> None:
         """See :class:`parties.node.matching.Keeper`."""

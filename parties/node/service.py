@@ -161,6 +161,7 @@ class Node:
                 config.state / "material",
                 lambda salt: self.key.derived("sottovoce material 1", salt),
                 lambda: write_time(clock()),
+                most_bytes=config.limits.material_mb << 20,
             )
             undo.pop_all()
         self.results = Results(self.store, self.library, push=self._push, clock=clock)

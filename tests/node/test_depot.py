@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -583,7 +585,7 @@ def test_a_worker_touches_its_own_studys_material_alone(tmp_path: Path) -> None:
         with contextlib.closing(depot(tmp_path / "d")) as ours:
             filled(ours, study=OTHER)
             noted: list[str] = []
-            async with Desk(ours, STUDY, 1, lambda event, **fields: noted.append(fields["what"])) as desk:
+            async with desk_of(ours, noted) as desk:
                 for ask in ("discard", "ready", "spend", "made"):
                     request = Material.model_validate({"ask": ask, "name": NAME, "matching": HASH})
                     stored, along = await desk.answer(request)
@@ -605,7 +607,7 @@ def test_a_worker_touches_its_own_studys_material_alone(tmp_path: Path) -> None:
                 along.close()
             assert noted == ["discarded"]
             assert [batch.state for batch in ours.batches()] == ["made", "discarded"]
-        async with Desk(None, STUDY, 1, print) as nothing:
+        async with desk_of(None) as nothing:
             stored, _ = await nothing.answer(Material(ask="offers"))
             assert stored.text == "this node keeps no material"
 
@@ -628,8 +630,12 @@ class Wire:
         self.keeper.heard(Stored.model_validate(as_json(stored)), along)
 
 
-def desk_of(ours: Depot, noted: list[str] | None = None) -> Desk:
-    return Desk(ours, STUDY, 1, lambda event, **fields: None if noted is None else noted.append(fields["what"]))
+def desk_of(ours: Depot | None, noted: list[str] | None = None, *, runs: int = 9, spends: bool = True) -> Desk:
+    def note(event: str, **fields: Any) -> None:
+        if noted is not None:
+            noted.append(fields["what"])
+
+    return Desk(ours, STUDY, 1, note, session=NAME[:32], runs=runs, spends=spends)
 
 
 def test_a_worker_seals_and_its_node_keeps(tmp_path: Path) -> None:
@@ -670,14 +676,14 @@ def test_a_worker_that_does_not_come_to_an_end_leaves_nothing(
                     opener = await wire.keeper.spend(LATER)
                     assert opener.read(5) == bytes(5)
                 else:
-                    if how == "full":
-                        monkeypatch.setattr("parties.node.desk.RESERVE_BYTES", 1 << 60)
                     sealer = await wire.keeper.begin(NAME)
-                    with contextlib.suppress(OSError):
+                    if how == "full":
+                        monkeypatch.setattr("parties.node.depot.RESERVE_BYTES", 1 << 60)
+                    with contextlib.suppress(BatchError):
                         sealer.add(bytes(CHUNK + 1))
                         sealer.finish()
                     if how == "full":
-                        with pytest.raises(BatchError, match="No space left"):
+                        with pytest.raises(BatchError, match="the disk is full"):
                             await wire.keeper.made(NAME, HASH, 7)
                     elif how == "discards":
                         await wire.keeper.discard(NAME, "no more")
@@ -687,3 +693,174 @@ def test_a_worker_that_does_not_come_to_an_end_leaves_nothing(
             assert len(list((tmp_path / "d").iterdir())) == (1 if how == "reads little" else 2)
 
     asyncio.run(scene())
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, ledger: Path) -> None:
+    """Let nothing be written to a ledger any more."""
+    write = os.write
+
+    def full(handle: int, data: bytes) -> int:
+        if os.fstat(handle).st_ino == ledger.stat().st_ino:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data)
+
+    monkeypatch.setattr(os, "write", full)
+
+
+def test_no_line_is_written_that_could_not_be_read_again(tmp_path: Path) -> None:
+    """A worker says why it discards a batch, in 4000 letters, and the node must be able to start again."""
+
+    async def scene() -> None:
+        with contextlib.closing(depot(tmp_path / "d")) as ours:
+            async with desk_of(ours) as desk:
+                wire = Wire(desk)
+                await wire.keeper.begin(NAME)
+                stored, _ = await desk.answer(Material(ask="discard", name=NAME, why="\u2028\u00e9\n" * 1333))
+                assert stored.ok
+                wire.keeper._drop()
+            filled(ours, LATER)
+            with pytest.raises(BatchError, match="too much to note"):
+                ours.discard(LATER, "x" * 4000)
+
+    asyncio.run(scene())
+    with contextlib.closing(depot(tmp_path / "d")) as again:
+        first, second = again.batches()
+        assert first.state == "discarded"
+        assert len(first.why) <= 200
+        assert "\n" not in first.why
+        assert second.state == "discarded"  # its file is gone, so that nobody can use it
+
+
+@pytest.mark.parametrize("when", ["the file", "the ledger", "begun before"])
+def test_what_fills_the_disk_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    where = tmp_path / "d"
+    with contextlib.closing(depot(where)) as ours:
+        making = ours.begin(STUDY, NAME)
+        making.write(bytes(100_000))
+        if when == "begun before":  # and killed
+            making._file.close()
+            ours.close()
+            full_disk(monkeypatch, where / "batches.jsonl")
+            with pytest.raises(BatchError, match="disk is full"):
+                depot(where)
+        else:
+            if when == "the file":
+                making._file.flush()
+                handle = making._file.fileno()
+                making.write(b"not yet flushed")
+                os.dup2(os.open("/dev/full", os.O_WRONLY), handle)
+            else:
+                full_disk(monkeypatch, where / "batches.jsonl")
+            with pytest.raises(BatchError, match=r"no space left|disk is full"):
+                ours.made(making, matching=HASH, products=7)
+        assert [path.name for path in where.iterdir()] == ["batches.jsonl"]
+        assert ours.left().batches == 0
+        monkeypatch.undo()
+    with contextlib.closing(depot(where)) as again:
+        assert [batch.state for batch in again.batches()] == ["discarded"]
+
+
+def test_all_that_is_being_made_counts_against_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of two studies at once; and a little is left on the disk for what a node has to note."""
+    ours = Depot(tmp_path / "d", derive(), clock, most_bytes=1_000_000)
+    with contextlib.closing(ours):
+        first, second = ours.begin(STUDY, NAME), ours.begin(OTHER, LATER)
+        first.write(bytes(400_000))
+        second.write(bytes(400_000))
+        ours.check_room(200_000)
+        with pytest.raises(BatchError, match="material may take"):
+            ours.check_room(200_001)
+        ours.made(first, matching=HASH, products=1)
+        ours.drop(second, "no more")
+        ours.check_room(600_000)
+        with pytest.raises(BatchError, match="material may take"):
+            ours.check_room(600_001)
+        ours.discard(NAME, "no more")
+        ours.check_room(1_000_000)
+        free = 64 << 20
+        monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free // 512, f_frsize=512))
+        ours.check_room(1000)
+        free = 33 << 20
+        ours.check_room(1000)
+        free = (32 << 20) + 512
+        with pytest.raises(BatchError, match="the disk is full"):
+            ours.check_room(1000)
+
+
+def test_a_worker_is_told_that_there_is_no_room(tmp_path: Path) -> None:
+    async def scene() -> None:
+        noted: list[str] = []
+        with contextlib.closing(Depot(tmp_path / "d", derive(), clock, most_bytes=CHUNK)) as ours:
+            async with desk_of(ours, noted) as desk:
+                keeper = Wire(desk).keeper
+                sealer = await keeper.begin(NAME)
+
+                def fill() -> None:
+                    for _ in range(99):
+                        sealer.add(bytes(CHUNK))
+
+                with pytest.raises(BatchError, match="this node takes no more material"):
+                    await asyncio.to_thread(fill)
+                await keeper.discard(NAME, "it was not finished")
+            (batch,) = ours.batches()
+            assert (batch.state, noted) == ("discarded", ["discarded"])
+            assert "limits.material_mb" in batch.why  # the owner reads what it was
+
+    asyncio.run(scene())
+
+
+def test_an_attempt_makes_what_it_was_asked_for_and_a_dry_one_uses_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        with contextlib.closing(depot(tmp_path / "d")) as ours:
+            filled(ours, LATER)
+            for runs, name in ((0, NAME), (1, LATER[:-1] + "2"), (9, "1" * 32 + "-0")):
+                async with desk_of(ours, runs=runs) as desk:
+                    for ask in ("begin", "ready") if name != NAME else ("begin",):
+                        stored, along = await desk.answer(Material.model_validate({"ask": ask, "name": name}))
+                        assert not stored.ok
+                        assert along is None
+            async with desk_of(ours, runs=0, spends=False) as desk:
+                stored, _ = await desk.answer(Material(ask="spend", name=LATER))
+                assert stored.text == "a dry run uses nothing up"
+                stored, _ = await desk.answer(Material(ask="ready", name=LATER))
+                assert stored.text == "this attempt makes no such batch"
+            assert [(batch.name, batch.state) for batch in ours.batches()] == [(LATER, "made")]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("fault", ["open", "rename", "write", "ledger", "spend"])
+def test_no_file_is_named_to_other_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    def broken(*given: Any, **more: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error", str(given[0]))
+
+    async def scene() -> list[str]:
+        texts: list[str] = []
+        with contextlib.closing(depot(tmp_path / "d")) as ours:
+            filled(ours, LATER)
+            async with desk_of(ours) as desk:
+                if fault == "spend":
+                    ours._path(LATER).unlink()
+                if fault == "ledger":
+                    (tmp_path / "d" / "batches.jsonl").unlink()
+                if fault == "open":
+                    monkeypatch.setattr(os, "open", broken)
+                begun, along = await desk.answer(Material(ask="begin", name=NAME))
+                texts.append(begun.text)
+                if along is not None:
+                    along.close()
+                if fault in ("rename", "write"):
+                    monkeypatch.setattr(os, fault, broken)
+                for ask in ("made", "spend", "discard", "offers"):
+                    name = LATER if ask == "spend" else NAME
+                    request = {"ask": ask, "name": name, "matching": HASH}
+                    stored, along = await desk.answer(Material.model_validate(request))
+                    texts.append(stored.text)
+                    if along is not None:
+                        along.close()
+                monkeypatch.undo()
+        return texts
+
+    texts = [text for text in asyncio.run(scene()) if text]
+    assert texts
+    assert not [text for text in texts if str(tmp_path) in text or "jsonl" in text or ".sealed" in text]
