@@ -57,6 +57,8 @@ class Batch:
         Hash of the study that it is for.
     salt : str
         Of the sealed file's key.
+    code : str
+        What says which code made it.
     matching : str
         The hash that all parties share; empty until it is made.
     digest : str
@@ -73,6 +75,7 @@ class Batch:
     state: str
     study: str
     salt: str
+    code: str = ""
     matching: str = ""
     digest: str = ""
     size: int = 0
@@ -205,7 +208,7 @@ class BatchLedger:
         if (None if before is None else before.state) not in FOLLOWS[event]:
             raise ValueError("it is not known here" if before is None else f"it is {before.state} already")
         if before is None:
-            return Batch(name, "begun", _hex(fields["study"]), _hex(fields["salt"]))
+            return Batch(name, "begun", _hex(fields["study"]), _hex(fields["salt"]), str(fields.get("code", "")))
         if event == "made":
             size, products = fields["size"], fields["products"]
             if not isinstance(size, int) or not isinstance(products, int):

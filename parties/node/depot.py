@@ -147,6 +147,9 @@ class Depot:
         Returns the time as text.
     most_bytes : int, optional
         What all files together may take.
+    code : str, optional
+        What tells one version of the code from another: material is used by the one that made it, and discarded by
+        others, which may want something else under the same name.
 
     Raises
     ------
@@ -159,11 +162,18 @@ class Depot:
     """
 
     def __init__(
-        self, directory: Path, derive: Derive, now: Callable[[], str], *, most_bytes: int | None = None
+        self,
+        directory: Path,
+        derive: Derive,
+        now: Callable[[], str],
+        *,
+        most_bytes: int | None = None,
+        code: str = "",
     ) -> None:
         make_private_directory(directory, error=BatchError)
         self.directory = directory
         self.most_bytes = most_bytes
+        self._code = code
         self._derive = derive
         self._makings: dict[str, Making] = {}
         self._ledger = BatchLedger(directory / LEDGER, now)
@@ -188,6 +198,8 @@ class Depot:
                 self.discard(batch.name, "half made when the node went down")
             elif batch.state in UNSPENT and not self._is_there(batch):
                 self.discard(batch.name, "its file is gone, or was cut off")
+            elif batch.state in UNSPENT and batch.code != self._code:
+                self.discard(batch.name, "another version of the code made it")
 
     def _path(self, name: str) -> Path:
         if not is_batch_name(name):  # it becomes a path
@@ -212,7 +224,7 @@ class Depot:
         """
         salt = secrets.token_bytes(SALT_BYTES)
         path = self._path(name)
-        self._ledger.note("begun", name, study=study, salt=salt.hex())
+        self._ledger.note("begun", name, study=study, salt=salt.hex(), code=self._code)
         part = path.with_name(f".{name}")
         try:
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

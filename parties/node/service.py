@@ -162,6 +162,7 @@ class Node:
                 lambda salt: self.key.derived("sottovoce material 1", salt),
                 lambda: write_time(clock()),
                 most_bytes=config.limits.material_mb << 20,
+                code=self.code["sources"],
             )
             undo.pop_all()
         self.results = Results(self.store, self.library, push=self._push, clock=clock)

@@ -829,6 +829,14 @@ def test_an_attempt_makes_what_it_was_asked_for_and_a_dry_one_uses_nothing(tmp_p
     asyncio.run(scene())
 
 
+def test_other_code_uses_nothing_of_what_was_made(tmp_path: Path) -> None:
+    for code, states in (("one", ["made"]), ("one", ["made", "made"]), ("two", ["discarded", "discarded", "made"])):
+        with contextlib.closing(Depot(tmp_path / "d", derive(), clock, code=code)) as ours:
+            filled(ours, f"{NAME[:-1]}{len(states)}")
+            assert [batch.state for batch in ours.batches()] == states
+            assert len(list((tmp_path / "d").glob("*.sealed"))) == states.count("made")
+
+
 @pytest.mark.parametrize("fault", ["open", "rename", "write", "ledger", "spend"])
 def test_no_file_is_named_to_other_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     def broken(*given: Any, **more: Any) -> Any:
