@@ -528,17 +528,20 @@ def test_both_sides_count_from_the_first_byte_that_was_lost() -> None:
     """A strait is what it says: what was under way at a cut is gone."""
 
     async def main() -> None:
-        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        callers: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(lambda _, writer: callers.append(writer), "127.0.0.1", 0)
         async with server, Strait(server.sockets[0].getsockname()) as strait:
             _, writer = await asyncio.open_connection("127.0.0.1", strait.port)
             writer.write(b"x")
-            await asyncio.sleep(0.05)
-            assert strait.bytes_carried == 1
+            async with asyncio.timeout(20):
+                while strait.bytes_carried != 1:
+                    await asyncio.sleep(0.01)
             strait.freeze()
             writer.write(b"y")
             await asyncio.sleep(0.05)
             assert strait.bytes_carried == 1
             strait.cut()
-            writer.close()
+            for end in (writer, *callers):
+                end.close()
 
     asyncio.run(main())
