@@ -49,7 +49,7 @@ def test_large_messages_pass_in_pieces_both_ways_at_once(run: Run):
 
     async def main():
         with pair() as (a, b):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.gather(talk(a), talk(b))
 
     run(main())
@@ -246,7 +246,7 @@ def test_closing_wakes_who_waits(run: Run):
             waiting = asyncio.ensure_future(a.receive())
             await asyncio.sleep(0.01)
             a.close()
-            assert await asyncio.wait_for(waiting, 1) is None
+            assert await asyncio.wait_for(waiting, 15) is None
             a.close()
 
     run(main())
@@ -261,7 +261,7 @@ def test_the_end_of_a_process_ends_waiting_though_others_hold_its_socket(run: Ru
             b.post({"number": 2})
             waiting = asyncio.ensure_future(a.receive())
             a.end()
-            assert await asyncio.wait_for(waiting, 1) == {"number": 2}
-            assert await asyncio.wait_for(a.receive(), 1) is None
+            assert await asyncio.wait_for(waiting, 15) == {"number": 2}
+            assert await asyncio.wait_for(a.receive(), 15) is None
 
     run(main())

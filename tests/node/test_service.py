@@ -65,7 +65,7 @@ def state(node: Node, study: Study) -> Any:
     return node.library.entries[study.hash].state(node.clock())
 
 
-async def settled(nodes: list[Node], study: Study, phase: str, seconds: float = 5.0) -> None:
+async def settled(nodes: list[Node], study: Study, phase: str, seconds: float = 30.0) -> None:
     with contextlib.suppress(TimeoutError):
         await until(lambda: all(state(node, study).phase == phase for node in nodes), seconds)
     assert [state(node, study).phase for node in nodes] == [phase] * len(nodes), [state(n, study).text for n in nodes]

@@ -90,7 +90,7 @@ async def compute(tmp_path: Path, those: list[Attempt], monkeypatch: pytest.Monk
             except AgreementError as error:
                 return error
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await asyncio.gather(*(one(rank, attempt) for rank, attempt in enumerate(those))), log
 
 

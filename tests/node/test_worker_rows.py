@@ -152,7 +152,7 @@ def test_who_does_not_ask_gets_nothing_and_ends_it(tmp_path: Path):
     async def main() -> None:
         async with loader(tmp_path, {"kind": "csv", "path": "rows.csv"}) as (process, sock):
             sock.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await process.wait()
 
     on_uvloop(main())

@@ -96,7 +96,7 @@ class Consortium:
                 rogue = Rogue(rank, to, session, websocket)
                 if hello:
                     await rogue.say_hello()
-                    await websocket.receive_bytes(timeout=5)
+                    await websocket.receive_bytes(timeout=15)
                 yield rogue
 
 

@@ -187,7 +187,7 @@ def test_whose_fault_it_is_hears_what_it_was(run: Run) -> None:
 
     async def misbehave(rogue: Rogue) -> None:
         await rogue.send(Kind.DATA, STEP, b"x" * 15)
-        heard.append(parse(await rogue.websocket.receive_bytes(timeout=5)))
+        heard.append(parse(await rogue.websocket.receive_bytes(timeout=15)))
 
     async def main() -> None:
         with Consortium.found(3) as nodes:
@@ -371,14 +371,14 @@ async def try_to_get_in(nodes: Consortium, context: ssl.SSLContext) -> None:
 async def a_member_twice(nodes: Consortium) -> None:
     async with nodes.rogue(1, 0, hello=False) as rogue:
         await rogue.say_hello()
-        closed = await rogue.websocket.receive(timeout=5)
+        closed = await rogue.websocket.receive(timeout=15)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 4000)
 
 
 async def a_member_from_another_session(nodes: Consortium) -> None:
     async with nodes.rogue(1, 0, hello=False, session=b"another session.") as rogue:
         await rogue.say_hello()
-        closed = await rogue.websocket.receive(timeout=5)
+        closed = await rogue.websocket.receive(timeout=15)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 4000)
 
 
@@ -386,11 +386,11 @@ async def a_member_with_garbage(nodes: Consortium) -> None:
     for payload in (b"", b"hello", bytes(256 * 1024)):
         async with nodes.rogue(1, 0, hello=False) as rogue:
             await rogue.websocket.send_bytes(payload)
-            closed = await rogue.websocket.receive(timeout=5)
+            closed = await rogue.websocket.receive(timeout=15)
             assert closed.type is aiohttp.WSMsgType.CLOSE
     async with nodes.rogue(1, 0, hello=False) as rogue:
         await rogue.websocket.send_str("hello")
-        assert (await rogue.websocket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await rogue.websocket.receive(timeout=15)).type is aiohttp.WSMsgType.CLOSE
 
 
 async def a_member_asks_for_pages(nodes: Consortium) -> None:
@@ -433,7 +433,7 @@ def test_strangers_do_not_disturb_a_run(stranger: Callable[[Consortium], Awaitab
                     return
 
         async def until_more_than(count: int) -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while turns[0] <= count:
                     turned.clear()
                     await turned.wait()

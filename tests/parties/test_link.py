@@ -840,7 +840,7 @@ def test_a_sender_that_waits_for_room_ends_with_the_run() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         zero.link.fail_waiters(Fault("gone", 1))
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 15)
         zero.link.inbox.finish()
         with pytest.raises(PeerError, match="party 1 has finished"):
             await zero.link.inbox.wait("never", 1, True, 0.0)
