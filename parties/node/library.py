@@ -182,6 +182,13 @@ class Library:
     consortium : Consortium
     name : str
         Ours.
+
+    Attributes
+    ----------
+    damaged : list of str
+        What is damaged on the disk, for people.
+    left_out : frozenset of str
+        Hashes of the studies that had a directory at the start and could not be read from it.
     """
 
     def __init__(self, store: Store, consortium: Consortium, name: str) -> None:
@@ -194,6 +201,7 @@ class Library:
         self.damaged: list[str] = []
         for study_hash in store.hashes():
             self._load(study_hash)
+        self.left_out = frozenset(store.hashes()).difference(self.entries)
 
     def _load(self, study_hash: str) -> None:
         """Read a study at the start; one that is damaged is left alone and told of, the others go on."""

@@ -9,10 +9,13 @@ still offers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import mmap
+import resource
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpc.errors import PeerError
@@ -26,11 +29,13 @@ from parties.node.sealing import Opener, Sealer, SealError
 if TYPE_CHECKING:
     from mpc.party import Party
     from mpc.prepare import Stock
+    from mpc.preprocessing import Preprocessing
     from mpc.transport import Transport
 
 MOST_OFFERS = 512
 _OFFERS_BYTES = 200 * 1024
 _HASH_BYTES = 64
+_MOST_ROOM = 1 << 30
 
 log = logging.getLogger(__name__)
 
@@ -179,18 +184,27 @@ async def use(party: Party, keeper: Keeper, tell: Callable[[str], Any] = log.inf
     Returns
     -------
     str or None
-        The name of the batch; None if there is none that all have, or it cannot be read somewhere: all goes on
-        without it then.
+        The name of the batch; None if there is none that all have, or it cannot be read somewhere, or does not fit
+        into the memory there: all goes on without it then.
 
     Notes
     -----
-    Cost: 2 rounds. "spent" is on our disk before a byte of the file is read, whatever the others do.
+    Cost: 2 rounds. "spent" is on our disk before a byte of the file is read, whatever the others do. Who cannot say
+    what it has says that it has nothing, so that nobody waits for it.
     """
     transport = party.transport
-    found = await agree(transport, await keeper.offers())
+    try:
+        ours = await keeper.offers()
+    except BatchError as error:
+        tell(f"no material is used: {error}")
+        ours = []
+    found = await agree(transport, ours)
     for name, why in found.discard.items():
         tell(f"material {name} is discarded: {why}")
-        await keeper.discard(name, why)
+        try:
+            await keeper.discard(name, why)
+        except BatchError as error:  # it is not used now, and the next time the others say the same of it
+            tell(f"material {name} cannot be discarded: {error}")
     if not found.common:
         return None
     name = found.common[0]
@@ -205,25 +219,63 @@ async def use(party: Party, keeper: Keeper, tell: Callable[[str], Any] = log.inf
 
 
 async def _read(party: Party, keeper: Keeper, name: str, tell: Callable[[str], Any]) -> Stock | None:
-    tally = Tally()
+    stock = None
     try:
         try:
             opener = await keeper.spend(name)
-
-            def load() -> Stock:
-                stock = stocked(party.preprocessing, decode(opener.read, tally), name)
-                opener.finish()
-                return stock
-
-            stock = await asyncio.to_thread(load)
+            stock = await asyncio.to_thread(_load, party.preprocessing, opener, name)
         finally:
             is_ours = await keeper.close()
+        if stock is None:
+            raise MemoryError
         if not is_ours:
             raise StockError("it is not what was written")
+    except MemoryError:
+        tell(f"material {name} does not fit into the memory that this process may use")
+        return None
     except (SealError, StockError, BatchError, OSError) as error:
         tell(f"material {name}: {error}")
         return None
     return stock
+
+
+def _load(source: Preprocessing, opener: Opener, name: str) -> Stock | None:
+    """Read a batch, in a thread; None if it does not fit into our memory.
+
+    Nothing of it is left then when this returns: whoever caught the error later would have the frames that hold what
+    was read so far, as long as it has the error, and little memory to go on with.
+    """
+    try:
+        with _room_for_the_rest():
+            stock = stocked(source, decode(opener.read, Tally()), name)
+            opener.finish()
+    except MemoryError:
+        return None
+    return stock
+
+
+@contextlib.contextmanager
+def _room_for_the_rest() -> Iterator[None]:
+    """Hold a part of the memory that this process may use, for what comes after.
+
+    A study with material computes, too. And what did not fit is not all ours again when it is let go of: the C library
+    keeps freed memory for this thread, and neither another thread's stack nor a large array can be made of it.
+
+    Raises
+    ------
+    MemoryError
+        So much is not left.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if most == resource.RLIM_INFINITY:
+        yield
+        return
+    try:
+        held = mmap.mmap(-1, min(most // 4, _MOST_ROOM), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        raise MemoryError from None
+    with held:  # never touched: it counts, and takes no memory
+        yield
 
 
 # ---- making ---------------------------------------------------------------------------------------

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mpc.errors import SottovoceError
 from parties.governance.errors import AuditError
+from parties.governance.files import reason, shown
 from parties.node.attempts import AttemptRun
+from parties.node.batches import UNSPENT
 from parties.node.duties import Abandon, Begin, Fetch, Repeat, Report, duty
 from parties.node.library import Entry, Library
 from parties.node.office import Office
@@ -22,6 +26,8 @@ _TICK_SECONDS = 5.0
 _REPEAT_SECONDS = 1.0
 _FETCH_SECONDS = 20.0
 _CUT_OFF_SECONDS = 3.0
+# That a deadline has passed is our clock's word alone, which may be wrong for a while: what cannot be had back waits.
+_SURELY_OVER = datetime.timedelta(days=1)
 MOST_QUEUED = 1000
 
 log = logging.getLogger(__name__)
@@ -35,6 +41,12 @@ def run_body(attempt: int, dry: bool, prepare: Preparation | None = None) -> dic
     """Return what the record that begins an attempt says."""
     body: dict[str, Any] = {"attempt": attempt, "dry": dry}
     return body if prepare is None else {**body, "prepare": {"runs": prepare.runs, "rows": prepare.rows}}
+
+
+def _words(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{shown(Path(error.filename)) if isinstance(error.filename, str) else 'a file'}: {reason(error)}"
 
 
 class Scheduler:
@@ -73,6 +85,7 @@ class Scheduler:
         self._news = asyncio.Event()
         self._news.set()
         self._stopping = False
+        self._may_hold_strays = True
         self._queue: list[tuple[str, bool]] = [
             (study, dry) for study, dry in office.store.load_queue() if study in library.entries
         ]
@@ -155,10 +168,14 @@ class Scheduler:
                 self._due.update(dict.fromkeys(sorted(self._open)))
             self._news.clear()
             trouble = ""
+            if self._may_hold_strays and not self._stopping:
+                trouble = self._guarded(self._forget_strays)
             while self._due and not self._stopping:
                 study = next(iter(self._due))
                 del self._due[study]
-                trouble = self._guarded(self._do, self._library.entries[study]) or trouble
+                entry = self._library.entries[study]
+                trouble = self._guarded(self._forget, entry) or trouble
+                trouble = self._guarded(self._do, entry) or trouble
             if not self._stopping:
                 trouble = self._guarded(self._serve_queue) or trouble
             if trouble or everywhere:
@@ -168,10 +185,11 @@ class Scheduler:
         """Go on with other studies if one cannot be written down; it is tried again later."""
         try:
             work(*arguments)
-        except SottovoceError as error:
-            if str(error) != self.trouble:
-                log.error("%s", error)
-            return str(error)
+        except (SottovoceError, OSError) as error:
+            text = _words(error)
+            if text != self.trouble:
+                log.error("%s", text)
+            return text
         return ""
 
     def _do(self, entry: Entry) -> None:
@@ -186,8 +204,6 @@ class Scheduler:
             result_of=self.office.results.attempt_of(study),
             late=entry.study.deadline_passed(self.office.clock()),
         )
-        if state.phase in ENDED and run is None and self.office.depot is not None:
-            self.office.depot.forget(study)
         if isinstance(due, Begin):
             self._begin(entry, state, due)
         elif isinstance(due, Abandon) and run is not None:
@@ -199,8 +215,37 @@ class Scheduler:
         elif isinstance(due, Repeat):
             self._repeat(entry, due)
         elif due is None and run is None and state.phase in (Phase.FINISHED, Phase.REJECTED, Phase.CANCELLED):
-            self._open.discard(study)
-            self._library.settle(entry)
+            if not self._has_material(study):
+                self._open.discard(study)
+                self._library.settle(entry)
+
+    # ---- material of what is over ---------------------------------------------------------------
+
+    def _forget(self, entry: Entry) -> None:
+        """Discard what is left for a study that is over."""
+        depot, now = self.office.depot, self.office.clock()
+        phase = entry.state(now).phase
+        if depot is None or phase not in ENDED or entry.hash in self.runs:
+            return
+        if phase is Phase.EXPIRED and not entry.study.deadline_passed(now - _SURELY_OVER):
+            return
+        if self._has_material(entry.hash):
+            depot.forget(entry.hash)
+
+    def _has_material(self, study: str) -> bool:
+        return self.office.depot is not None and self.office.depot.left(study).batches > 0
+
+    def _forget_strays(self) -> None:
+        """Discard what is left for studies whose directories were removed; a damaged one may still be put back."""
+        depot = self.office.depot
+        if depot is not None:
+            strays = {batch.study for batch in depot.batches() if batch.state in UNSPENT} - self._library.entries.keys()
+            for study in sorted(strays - self._library.left_out):
+                depot.forget(study)
+                log.info("material of study %s is discarded: the study was removed here", study[:12])
+            for study in sorted(strays & self._library.left_out):
+                log.warning("material of study %s is kept: the study is here, and could not be read", study[:12])
+        self._may_hold_strays = False
 
     def _begin(self, entry: Entry, state: StudyState, due: Begin) -> None:
         attempt = state.attempt
