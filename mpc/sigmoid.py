@@ -54,7 +54,8 @@ async def sigmoid(
         grows with it: 32 elements at 22, 70 at 60.
     error : float
         Largest error for ``|x| <= limit``, from 1e-6 up (5e-6 where the limit is above 100; 2e-6 with
-        ``prss`` among seven parties, whose masks are sums of 35 rounded pieces).
+        ``prss`` among seven parties, whose masks are sums of 35 rounded pieces). At 1e-6 it is 0.42e-6 of the series
+        and rounding with a standard deviation of 0.14e-6: about one entry in 10^7 is off by more, by less than 1.4e-6.
     bias : float, optional
         Largest error of the series itself, from 1e-9 up: the part that is the same function of x in every entry, so
         that sums over many entries keep it, while rounding averages out. By default as much as the error admits.
@@ -125,8 +126,9 @@ async def softplus(party: Party, x: Share, *, limit: float = 22.0, error: float 
     -----
     ``log(1 + exp(x)) = x / 2 + log(2 cosh(x / 2))``, and the second term is the integral of :func:`sigmoid`'s odd
     series: a series of cosines of the same waves. It is off by at most the error (terms left out are integrated,
-    hence smaller, and their sum is in the constant), and rounding: with 72 fraction bits about 2e-7 (root mean
-    square; 5e-7 with ``prss`` among five parties), which has another sign in every entry, so that sums are better.
+    hence smaller, and their sum is in the constant), and rounding: with 72 fraction bits and a limit of 22 about 2e-7
+    (root mean square; 5e-7 with ``prss`` among five parties), at a limit of 60 twice that; it has another sign in every
+    entry, so that sums are better.
     Opened values, threat model, cost: those of :func:`sigmoid`.
     """
     if limit > _FAR_LIMIT:

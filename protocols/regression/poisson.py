@@ -111,7 +111,8 @@ async def poisson_regression(
     where b is above 2^12 times the mean of y the fit fails, and says so. Against statsmodels
     coefficients are off by about 1e-6 of their standard errors (3e-6 where exposures differ a thousandfold), standard
     errors by about 1e-6 of themselves, log-likelihood and deviance by about ``2^-30`` of the total of y, Pearson's chi
-    squared by ``2^-16`` of the sum of ``|y - mean|``: with counts around 3e4 it keeps four digits.
+    squared by about ``2^-16`` of the sum of ``|y - mean|`` (never seen to be twice that): with counts around 3e4
+    it keeps four digits.
     Matrices whose condition number (standardised, weighted by means) is above about ``2^16 / columns`` count as
     singular.
 

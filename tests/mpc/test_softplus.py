@@ -1,6 +1,7 @@
 """The integral of the sigmoid: errors, sums over many entries, limits, the same public numbers on every machine."""
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,10 @@ def evaluated(x: np.ndarray, parties: int, preprocessing: str, bound: float = 22
 @pytest.mark.parametrize(("limit", "error"), [(22.0, 1e-6), (22.0, 1e-4), (60.0, 1e-6)])
 def test_errors_are_small_and_of_either_sign(parties: int, preprocessing: str, limit: float, error: float) -> None:
     off = evaluated(GRID, parties, preprocessing, limit=limit, error=error) - np.logaddexp(0, GRID)
-    assert np.abs(off).max() <= error + 4e-6
-    middle = off[np.abs(GRID) < 10]
-    assert np.abs(middle.mean()) < 0.05 * error + 6.5 * middle.std() / np.sqrt(len(middle))
+    rounding = (5e-7 if parties == 5 else 2e-7) * limit / 22  # root mean square; a wider limit takes larger numbers
+    assert np.abs(off).max() <= error + 7 * rounding
+    middle = off[np.abs(GRID) < 10]  # the roundings differ from entry to entry: 6.5 standard errors miss once in 10^10
+    assert np.abs(middle.mean()) < 0.05 * error + 6.5 * middle.std() / math.sqrt(middle.size)
 
 
 def test_shapes_scales_and_limits() -> None:

@@ -352,7 +352,7 @@ def test_noise_of_an_answer_does_not_depend_on_the_factor(open_ring: Ring) -> No
         assert max(map(abs, noise)) <= flood + ring.noise(field.bits, N)
         cells = np.bincount([min(max((v + flood) * 64 // (2 * flood), 0), 63) for v in noise], minlength=64)
         expected = len(noise) / 64
-        assert ((cells - expected) ** 2 / expected).sum() < 140  # chi-squared, 63 degrees: 1 in 10^7
+        assert ((cells - expected) ** 2 / expected).sum() < 165  # chi-squared, 63 degrees: 1 in 10^10
         # What a factor adds is 2^-40 of a flood: far below what 4096 values, or any number that is sent, would show.
         assert abs(sum(noise)) / len(noise) < 6 * flood / math.sqrt(3 * len(noise))
 
@@ -387,7 +387,7 @@ def test_first_half_is_hidden_by_an_encryption_of_zero(open_ring: Ring) -> None:
     found = quotient(ring.forward(c1), a)
     whole = math.prod(ring.primes)
     cells = np.bincount([(v + whole // 2) * 16 // whole for v in found], minlength=16)
-    assert ((cells - N / 16) ** 2 / (N / 16)).sum() < 55  # chi-squared, 15 degrees: 1 in 10^6
+    assert ((cells - N / 16) ** 2 / (N / 16)).sum() < 85  # chi-squared, 15 degrees: 1 in 10^11
     assert min(map(abs, found)) > 1 << 200
 
 

@@ -105,7 +105,7 @@ def test_bad_data_is_named_without_showing_it(plain: Data) -> None:
     fails_with([good, spoilt(np.nan)], DataError, r"party 1: values are missing in X3 \(1 rows\)", missing="raise")
     fails_with([spoilt(-np.inf), good], DataError, "party 0: 1 values of X are infinite")
     fails_with([good, spoilt(31337.0)], DataError, r"beyond the agreed bound of 100 in column 2 \(1 rows\)", bound=100)
-    fails_with([good, spoilt(31337.0)], DataError, r"column 2 \(1 rows, bound 6\)", bound=[50, 50, 6])
+    fails_with([good, spoilt(31337.0)], DataError, r"column 2 \(1 rows, bound 9\)", bound=[50, 50, 9])
     fails_with([good, (plain.X[:, 0], plain.y)], DataError, "party 1: X has shape")
     fails_with([good, (plain.X, plain.y[:-1])], DataError, r"party 1: y has shape \(79,\), X has 80 rows")
     fails_with([good, (plain.X, plain.y + 31336)], DataError, "party 1: 80 of 80 values of y are neither 0 nor 1")

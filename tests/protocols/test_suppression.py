@@ -159,7 +159,7 @@ def test_what_is_large_enough_stays(rng: np.random.Generator) -> None:
 
 @pytest.mark.usefixtures("clear")
 def test_many_small_cells_take_no_time(rng: np.random.Generator) -> None:
-    opened = shown(rng.poisson(8, size=(15, 10)), 5)
+    opened = shown(rng.poisson(6, size=(15, 10)), 5)
     assert np.isnan(opened.counts).sum() >= opened.primary.sum() > 3
 
 
