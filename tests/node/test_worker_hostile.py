@@ -508,14 +508,14 @@ def test_nonsense_ends_the_attempt_and_the_process(tmp_path: Path, monkeypatch: 
         ("hello(); os.kill(os.getpid(), 11)", r"signal 11 \(SIGSEGV\)"),
         ("hello(); os.kill(os.getpid(), 24)", "more computing time"),
         # A child of its own holds its socket, in another session: the node does not wait for that.
-        ("hello()\nif os.fork() == 0: os.setsid(); time.sleep(1.5); os._exit(0)", "ended with status 0"),
+        ("hello()\nif os.fork() == 0: os.setsid(); time.sleep(8); os._exit(0)", "ended with status 0"),
     ],
 )
 def test_who_ends_without_a_word_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str):
     bad_worker(monkeypatch, script)
     began = time.monotonic()
     (last,) = on_uvloop(hear(tmp_path))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 7
     assert last.error_type == "WorkerDied"
     assert re.search(why, last.text)
     if "setsid" in script:
@@ -607,7 +607,7 @@ def test_who_hears_nothing_is_killed_when_its_time_is_over(tmp_path: Path, monke
     bad_worker(monkeypatch, "import signal\nsignal.signal(15, signal.SIG_IGN)\nhello(); time.sleep(600)")
     began = time.monotonic()
     (last,) = on_uvloop(hear(tmp_path, assignment(limits=Limits(time_seconds=1.0))))
-    assert 1.2 < time.monotonic() - began < 3
+    assert 1.2 < time.monotonic() - began < 30
     assert (last.error_type, last.text) == ("TimeLimit", "the study took longer than 1 s and was stopped")
 
 

@@ -100,7 +100,7 @@ def test_what_was_sent_before_the_goodbye_can_be_received_after_it(run: Run) -> 
         began = time.monotonic()
         with pytest.raises(PeerError, match="party 0 has finished and never sent what was due at step 'never'"):
             await mesh.receive(0, "never", 1)
-        assert time.monotonic() - began < 2  # the patience is 5
+        assert time.monotonic() - began < 4.5  # the patience is 5
         return "stayed"
 
     with Consortium.found(2) as nodes:
